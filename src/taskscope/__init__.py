@@ -1,0 +1,32 @@
+"""taskscope: structured concurrency, enforced.
+
+Nothing that a scope starts outlives it: tasks that do are found, cancelled and explained.
+"""
+
+from taskscope._decorator import scoped
+from taskscope._errors import DeadlockError, ScopeTimeoutError, TaskLeakError, TaskLeakWarning, TaskScopeError
+from taskscope._handing import hand_off
+from taskscope._install import Installation, install, run
+from taskscope._report import Frame, Report, TaskRecord, Wait
+from taskscope._scope import TaskScope, current_scope
+
+__all__ = [
+    "DeadlockError",
+    "Frame",
+    "Installation",
+    "Report",
+    "ScopeTimeoutError",
+    "TaskLeakError",
+    "TaskLeakWarning",
+    "TaskRecord",
+    "TaskScope",
+    "TaskScopeError",
+    "Wait",
+    "current_scope",
+    "hand_off",
+    "install",
+    "run",
+    "scoped",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,282 @@
+"""The tagging task factory and its place on a loop."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sys
+import weakref
+from asyncio import tasks
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any, final
+
+from taskscope._backends._ownership import Owner, Ownership, current_task
+from taskscope._site import CHAIN_LIMIT, CREATE_TASK, GROUP_CREATE_TASK, note_site, shorten, user_frame
+from taskscope._table import NO_SITE, AnyTask, Row, tag
+
+Factory = Callable[..., Any]
+
+# AnyIO recognises an eager factory by this code object and takes the constructor out of its closure.
+_EAGER_CODE = asyncio.eager_task_factory.__code__ if sys.version_info >= (3, 12) else None
+
+# Set on every factory made here: the factory that it replaced (None: there was none).
+_REPLACED = "_taskscope_replaced"
+
+
+@final
+class LoopTracking:
+    """What taskscope keeps for one event loop, for as long as the loop lives."""
+
+    __slots__ = ("__weakref__", "_loop", "_plain", "factory", "installation", "losses", "ownership", "users")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        self.ownership = Ownership()
+        self.factory: Factory | None = None
+        self._plain: Factory | None = None
+        # The installation on this loop, if somebody made one.
+        self.installation: Any = None
+        self.users = 0
+        # How often the factory was found replaced by somebody else's while it was in use.
+        self.losses = 0
+
+    def acquire(self) -> None:
+        """Puts the factory on the loop, unless it is there, and counts a user."""
+        loop = self._require_loop()
+        current = loop.get_task_factory()
+        if self.factory is None or (current is not self.factory and not self._reaches(current)):
+            if self.users:
+                self.losses += 1
+            self._put_on(loop, current)
+        self.users += 1
+
+    def release(self) -> None:
+        """Counts a user off. With the last one the factory goes, and what it replaced comes back."""
+        self.users -= 1
+        loop = self._loop()
+        if self.users or loop is None:
+            return
+        if loop.get_task_factory() is self.factory:
+            loop.set_task_factory(getattr(self.factory, _REPLACED))
+            self.factory = None
+        # Otherwise somebody has wrapped or replaced ours. Theirs stays; ours, if theirs still calls it, finds no scope
+        # open and passes everything through.
+
+    def is_on_loop(self) -> bool:
+        """Whether tasks are made with our factory, directly or through a factory that calls ours."""
+        current = self._require_loop().get_task_factory()
+        return current is self.factory or (current is not None and self._reaches(current))
+
+    def current_factory(self) -> object:
+        return self._require_loop().get_task_factory()
+
+    def _require_loop(self) -> asyncio.AbstractEventLoop:
+        loop = self._loop()
+        assert loop is not None, "a scope holds its loop"
+        return loop
+
+    def _put_on(self, loop: asyncio.AbstractEventLoop, current: Any) -> None:
+        if current is None:
+            if self._plain is None:
+                self._plain = _plain_factory(self.ownership, 2 if isinstance(loop, asyncio.BaseEventLoop) else 1)
+                setattr(self._plain, _REPLACED, None)
+            self.factory = self._plain
+            loop.set_task_factory(self._plain)
+            return
+        if hasattr(current, _REPLACED):
+            self.factory = current  # one of ours, kept by somebody and put back
+            return
+        if getattr(current, "__code__", None) is _EAGER_CODE and current.__closure__:
+            factory = _eager_factory(self.ownership, current.__closure__[0].cell_contents)
+        else:
+            factory = _chained_factory(self.ownership, current)
+        setattr(factory, _REPLACED, current)
+        self.factory = factory
+        loop.set_task_factory(factory)
+
+    def _reaches(self, factory: object) -> bool:
+        """Whether a factory is made from ours: through closures, partials, bound methods and attributes."""
+        seen: set[int] = set()
+        todo = [factory]
+        while todo and len(seen) < 100:
+            part = todo.pop()
+            if part is self.factory:
+                return True
+            if id(part) in seen:
+                continue
+            seen.add(id(part))
+            todo.extend(_parts_of_callable(part))
+        return False
+
+
+def _parts_of_callable(part: object) -> list[object]:
+    kind = type(part)
+    if kind is functools.partial:
+        return [part.func, *part.args, *part.keywords.values()]  # type: ignore[attr-defined]
+    if kind is type(_parts_of_callable):
+        cells = part.__closure__ or ()  # type: ignore[attr-defined]
+        return [cell.cell_contents for cell in cells if _is_filled(cell)]
+    if kind is type(_Bound().method):
+        return [part.__self__, part.__func__]  # type: ignore[attr-defined]
+    attributes = getattr(part, "__dict__", None)
+    # of an object only what can be the callable it wraps: a factory that is an instance, not the application behind it
+    return [value for value in attributes.values() if callable(value)] if type(attributes) is dict else []
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
+
+
+class _Bound:
+    def method(self) -> None: ...
+
+
+# The tracking that was asked for last, beside its loop: mostly there is one loop, and a weak dictionary is slow.
+_last: tuple[weakref.ref[asyncio.AbstractEventLoop], LoopTracking] | None = None
+
+_trackings: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopTracking] = weakref.WeakKeyDictionary()
+
+
+def tracking_of(loop: asyncio.AbstractEventLoop) -> LoopTracking:
+    global _last
+    last = _last
+    if last is not None and last[0]() is loop:
+        return last[1]
+    tracking = _trackings.get(loop) or _trackings.setdefault(loop, LoopTracking(loop))
+    _last = (weakref.ref(loop), tracking)
+    return tracking
+
+
+def _plain_factory(ownership: Ownership, depth: int) -> Factory:
+    """The factory for a loop that has none. This is the hot path: each line of it is paid by every spawn.
+
+    depth: how many calls above the factory the nearest frame is that can be a user's. `loop.create_task` is a Python
+        function in asyncio and leaves a frame, in uvloop it does not.
+    """
+    get_tag = tag.get
+    get_frame = sys._getframe  # pyright: ignore[reportPrivateUsage]
+    chain_mask = CHAIN_LIMIT - 1
+
+    def factory(
+        loop: asyncio.AbstractEventLoop,
+        coro: Coroutine[Any, Any, Any],
+        *,
+        context: Context | None = None,
+        eager_start: bool | None = None,
+        **kwargs: Any,
+    ) -> AnyTask:
+        if context is not None or eager_start is not None:
+            if context is not None:
+                kwargs["context"] = context
+            if eager_start is not None:
+                kwargs["eager_start"] = eager_start
+            task = _spawn(ownership, loop, context, functools.partial(tasks.Task, coro, loop=loop, **kwargs))
+            _fold_source_traceback(task, bare=True)
+            return task
+        task = tasks.Task(coro, loop=loop, **kwargs)
+        if task._source_traceback:  # type: ignore[attr-defined]
+            _fold_source_traceback(task, bare=True)
+        table = get_tag(None)
+        if table is None:
+            table = ownership.root
+            if table is None:
+                _record_stray(ownership, loop, task)
+                return task
+        parent = current_task(loop)
+        rows = table.rows
+        origin = table.host_row if parent is table.host else rows.get(parent)
+        if origin is None:
+            _record_stray(ownership, loop, task)
+            return task
+        if table.note is not None:
+            rows[task] = table.note(get_frame(1), origin)
+        else:
+            try:
+                frame = get_frame(depth)
+                code = frame.f_code
+                if code is CREATE_TASK or code is GROUP_CREATE_TASK:
+                    frame = frame.f_back
+                    code = frame.f_code
+                if code is not table.last_code:
+                    frame = user_frame(get_frame(1))
+                    code = table.last_code = frame.f_code
+            except (ValueError, AttributeError):  # called from C, with no Python code around
+                rows[task] = note_site(None, origin)
+            else:
+                ancestors = origin[3] + 1
+                if not ancestors & chain_mask:
+                    origin = shorten(origin)
+                rows[task] = (code, frame.f_lasti, origin, ancestors)
+        if len(rows) > table.threshold:
+            table.tidy(task)
+        return task
+
+    return factory
+
+
+def _chained_factory(ownership: Ownership, theirs: Factory) -> Factory:
+    def factory(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **kwargs: Any) -> Any:
+        task = _spawn(ownership, loop, kwargs.get("context"), functools.partial(theirs, loop, coro, **kwargs))
+        _fold_source_traceback(task, bare=False)
+        return task
+
+    return factory
+
+
+def _eager_factory(ownership: Ownership, theirs: Callable[..., Any]) -> Factory:
+    def construct(coro: Coroutine[Any, Any, Any], **kwargs: Any) -> Any:
+        loop = kwargs.get("loop") or asyncio.get_running_loop()
+        task = _spawn(ownership, loop, kwargs.get("context"), functools.partial(theirs, coro, **kwargs))
+        _fold_source_traceback(task, bare=False)
+        return task
+
+    if sys.version_info < (3, 12):
+        raise RuntimeError("there is no eager task factory before Python 3.12")
+    return asyncio.create_eager_task_factory(construct)
+
+
+def _spawn(
+    ownership: Ownership, loop: asyncio.AbstractEventLoop, context: Context | None, make: Callable[[], Any]
+) -> Any:
+    """Makes a task that may run its first step while it is being made."""
+    owner = ownership.of_spawn(loop)
+    if type(context) is Context and (context.get(tag) or ownership.root) is not owner.table:
+        owner = owner._replace(aside=True)
+    row = _note(owner)
+    ownership.starting.append(owner._replace(origin=row))
+    try:
+        task = make()
+    finally:
+        ownership.starting.pop()
+    ownership.record(task, owner, row)
+    return task
+
+
+def _record_stray(ownership: Ownership, loop: asyncio.AbstractEventLoop, task: AnyTask) -> None:
+    owner = ownership.of_spawn(loop)
+    ownership.record(task, owner, _note(owner))
+
+
+def _note(owner: Owner) -> Row:
+    if owner.table is None:
+        return NO_SITE
+    note = owner.table.note or note_site
+    return note(sys._getframe(1), owner.origin)  # pyright: ignore[reportPrivateUsage]
+
+
+def _fold_source_traceback(task: Any, *, bare: bool) -> None:
+    """Takes our frames out of the creation traceback that asyncio keeps in debug mode.
+
+    bare: also the loop's `create_task`, as asyncio itself does where no factory is set.
+    """
+    frames = getattr(task, "_source_traceback", None)
+    if not frames:
+        return
+    while frames and frames[-1].filename == __file__:
+        del frames[-1]
+    if bare and frames and frames[-1].filename == asyncio.base_events.__file__:
+        del frames[-1]

@@ -1,0 +1,128 @@
+"""Cancelling what a scope left behind: all at once, again where a cancellation was swallowed, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import final
+
+from taskscope._backends import _asyncio as backend
+from taskscope._diagnosis.describe import safe_repr
+from taskscope._diagnosis.stack import Chain, task_chain
+from taskscope._report import Frame, TaskRecord
+from taskscope._table import AnyTask, Row
+
+MAX_CANCELS = 8
+"""How often one task is cancelled at most."""
+
+FIRST_PAUSE = 0.005
+"""Seconds from the first round of cancelling to the second. Each further pause is twice as long."""
+
+
+class _Attempt:
+    """The cancelling of one task."""
+
+    def __init__(self) -> None:
+        self.cancels = 0
+        self.undeliverable = False
+        self.chain: Chain | None = None  # as it was when the task was last cancelled
+        self.swallowed_by: Frame | None = None
+        self.swallowed = 0
+
+
+@final
+class Cancelling:
+    def __init__(self, rows: Mapping[AnyTask, Row], host: AnyTask) -> None:
+        self._rows = rows
+        self._host = host
+        self._attempts: dict[AnyTask, _Attempt] = {}
+        self._pause = FIRST_PAUSE
+
+    def next_pause(self) -> float:
+        pause = self._pause
+        self._pause *= 2
+        return pause
+
+    def cancel_due(self, pending: Iterable[AnyTask], *, hurry: bool) -> int:
+        """Cancels those for which it is time. Returns how many of these cancels came back to the host.
+
+        hurry: little time is left, so even tasks are cancelled that may be busy cleaning up.
+
+        A task that awaits the scope's host passes its cancellation on to it. That is our own doing and is taken back.
+        """
+        tasks = list(pending)
+        alive = {id(self._rows[task]) for task in tasks}
+        due = [task for task in tasks if self._is_due(task, alive, hurry)]
+        echoes = 0
+        for task in due:
+            before = self._host.cancelling()
+            self._cancel(task)
+            while self._host.cancelling() > before:
+                self._host.uncancel()
+                echoes += 1
+        return echoes
+
+    def _is_due(self, task: AnyTask, alive: set[int], hurry: bool) -> bool:
+        attempt = self._attempts.get(task)
+        if attempt is None:
+            # A task that another one spawned in order to clean up gets the time to do so, as long as that one waits.
+            spawner = self._rows[task][2]
+            return hurry or not self._attempts or spawner is None or id(spawner) not in alive
+        if attempt.undeliverable or attempt.cancels >= MAX_CANCELS or backend.is_runnable(task):
+            return False
+        swallowed = self._notice_swallowing(task, attempt)
+        return swallowed or hurry
+
+    def _cancel(self, task: AnyTask) -> None:
+        attempt = self._attempts.setdefault(task, _Attempt())
+        attempt.chain = task_chain(task)
+        attempt.cancels += 1
+        attempt.undeliverable = not backend.cancel(task)
+
+    def _notice_swallowing(self, task: AnyTask, attempt: _Attempt) -> bool:
+        """Whether a cancelled task has gone back to waiting just where it waited before."""
+        before, now = attempt.chain, task_chain(task)
+        if before is None:
+            return False
+        attempt.swallowed_by = _deepest_common(before, now) or attempt.swallowed_by
+        if _position(before) != _position(now):
+            return False
+        attempt.swallowed += 1
+        return True
+
+    def with_outcome(self, task: AnyTask, record: TaskRecord) -> TaskRecord:
+        attempt = self._attempts.get(task) or _Attempt()
+        if not task.done():
+            self._notice_swallowing(task, attempt)
+            return replace(record, outcome="survived", outcome_detail=_why_survived(attempt))
+        again = None if attempt.cancels <= 1 else f"after {attempt.cancels} cancels"
+        if task.cancelled():
+            return replace(record, outcome="cancelled", outcome_detail=again)
+        error = task.exception()
+        if error is not None:
+            return replace(record, outcome="failed", outcome_detail=safe_repr(error))
+        detail = "it caught the cancellation and returned" if attempt.cancels else "by itself, meanwhile"
+        return replace(record, outcome="finished", outcome_detail=detail)
+
+
+def _position(chain: Chain) -> tuple[object, ...]:
+    return tuple((link.code, link.frame.line) for link in chain.links)
+
+
+def _deepest_common(before: Chain, now: Chain) -> Frame | None:
+    """The innermost frame that is still there: every frame inside it has been unwound by the cancellation."""
+    kept = {id(link.holder) for link in now.links}
+    common = [link.frame for link in before.links if id(link.holder) in kept]
+    return common[-1] if common else None
+
+
+def _why_survived(attempt: _Attempt) -> str:
+    if attempt.undeliverable:
+        return "its event loop is not running, so nothing can cancel it"
+    if not attempt.cancels:
+        return "spawned while the scope was ending, and not cancelled in time"
+    times = "1 cancel" if attempt.cancels == 1 else f"{attempt.cancels} cancels"
+    where = attempt.swallowed_by
+    if where is None:
+        return f"still there after {times}"
+    return f"still there after {times}, swallowed in {where.function} ({where.file}:{where.line})"

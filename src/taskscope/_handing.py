@@ -1,0 +1,77 @@
+"""Who answers for a task: handing it off, and taking it over."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from taskscope._backends._factory import tracking_of
+from taskscope._diagnosis.describe import safe_repr
+from taskscope._off import is_off
+from taskscope._table import NO_SITE, AnyTask, TaskTable
+
+if TYPE_CHECKING:
+    from taskscope._scope import TaskScope
+
+
+def hand_off(task: AnyTask, to: TaskScope | None = None, *, reason: str) -> None:
+    """Passes the responsibility for a task, and for what it spawns from now on, to another scope.
+
+    The scope that gives it away lists it under `report.transferred`, with the reason, if it is still pending then. A
+    task that has ended is let be, and so is one that no open scope owns when `to` is None: libraries can call this
+    whether or not their users use scopes.
+
+    Args:
+        task: The task.
+        to: Who takes it. None: the parent of the scope that owns it; where that has no parent the task is released, and
+            no scope looks after it any more.
+        reason: Why it outlives its scope, for the reader of reports.
+
+    Raises:
+        TypeError: `task` is not a task, `to` is not a TaskScope, or `reason` is not a string.
+        ValueError: `reason` is empty.
+        TaskScopeError: `to` is not open.
+    """
+    from taskscope._scope import TaskScope
+
+    check_task(task)
+    if to is not None and not isinstance(to, TaskScope):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"to={to!r}: must be None or a TaskScope")
+    if not isinstance(reason, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"reason={reason!r}: must be a string")
+    if not reason.strip():
+        raise ValueError(f"reason={reason!r}: must say why the task outlives its scope")
+    if is_off() or task.done():
+        return
+    giver = tracking_of(task.get_loop()).ownership.of_task(task)
+    if to is not None:
+        to.adopt(task)
+    elif giver is not None:
+        move(task, giver.open_ancestor())
+    if giver is not None and giver.scope is not None:
+        taker = "released for good" if to is None and giver.open_ancestor() is None else "handed off"
+        _remember(giver.scope, task, f"{taker}: {reason}")
+
+
+def move(task: AnyTask, target: TaskTable | None) -> None:
+    """Gives a pending task to a table, None to let it go for good."""
+    ownership = tracking_of(task.get_loop()).ownership
+    source = ownership.of_task(task)
+    row = None if source is None else source.take(task)
+    # its context goes on naming the scope in which it was spawned
+    ownership.aside[task] = target
+    if target is not None:
+        target.rows[task] = row or NO_SITE
+
+
+def check_task(task: Any) -> None:
+    if not asyncio.isfuture(task) or not hasattr(task, "get_coro"):
+        kind = type(task).__name__
+        raise TypeError(f"task={safe_repr(task)}: must be an asyncio task, not {kind}; create_task(...) makes one")
+
+
+def _remember(scope: TaskScope, task: AnyTask, reason: str) -> None:
+    if scope._handed_off is None:  # pyright: ignore[reportPrivateUsage]
+        scope._handed_off = weakref.WeakKeyDictionary()  # pyright: ignore[reportPrivateUsage]
+    scope._handed_off[task] = reason  # pyright: ignore[reportPrivateUsage]

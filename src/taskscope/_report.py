@@ -1,0 +1,141 @@
+"""What a scope has to tell, as plain data: no live objects, picklable, independent of how it is shown."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+FORMAT_VERSION = 1
+"""Version of the layout of `Report.to_dict`. It changes when a key is renamed, removed or changes its meaning."""
+
+Phase = Literal["exit", "body"]
+Verdict = Literal["deadlocked", "blocked", "sleeping", "io", "joining", "runnable"]
+Outcome = Literal["cancelled", "finished", "failed", "survived"]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A place in the source: file, line (1-based; 0 where the interpreter keeps none) and qualified function name.
+
+    The text of the line is not stored. It is looked up when a report is rendered.
+    """
+
+    file: str
+    line: int
+    function: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The primitive at the end of a task's await chain."""
+
+    kind: str
+    primitive: str
+    detail: str | None = None
+    awaited: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """One task as it was when the report was made.
+
+    Attributes:
+        name: The task's name.
+        coroutine: Qualified name of the coroutine function that the task runs.
+        verdict: Why the task is still there. None for a task that had ended.
+        wait: The primitive it waits in, None where that is not known.
+        stack: Its whole await chain, outermost frame first. Empty for a task that had ended.
+        stack_note: What the stack does not show, and why. None when it is complete.
+        spawn_site: Where it was spawned. None where that was not noted (`spawn_site="off"`, an adopted task).
+        spawn_stack: Where it was spawned, with all callers, outermost first. Empty unless `spawn_site="stack"`.
+        spawn_chain: Where the tasks that spawned it were spawned, nearest first, at most 16.
+        spawn_chain_omitted: How many further ancestors `spawn_chain` leaves out.
+        age: Seconds since it was spawned. None unless `spawn_site="stack"`.
+        outcome: What cancelling it did. None when it was not cancelled and had not ended.
+        outcome_detail: The exception it failed with, the frame that swallowed the cancellation, and the like.
+        owner: The task group that holds it, as text. None when no group does.
+        closed_scope: Name of the scope from whose context it was spawned, where that scope was closed already and the
+            task therefore fell to an open ancestor. None in all other cases.
+    """
+
+    name: str
+    coroutine: str
+    verdict: Verdict | None = None
+    wait: Wait | None = None
+    stack: tuple[Frame, ...] = ()
+    stack_note: str | None = None
+    spawn_site: Frame | None = None
+    spawn_stack: tuple[Frame, ...] = ()
+    spawn_chain: tuple[Frame, ...] = ()
+    spawn_chain_omitted: int = 0
+    age: float | None = None
+    outcome: Outcome | None = None
+    outcome_detail: str | None = None
+    owner: str | None = None
+    closed_scope: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a scope found.
+
+    Attributes:
+        scope: Name of the scope.
+        phase: `"exit"` when it was made at the end of the scope, `"body"` when the body was still running (a snapshot, or
+            a body that was ended by `timeout`).
+        body: The scope's own body, where the report is about it. None otherwise.
+        leaks: Tasks still pending when the grace was over. In phase `"body"`: tasks that were pending then.
+        late: Tasks that ended by themselves during the grace.
+        survivors: Those of the leaks that did not end within `cancel_timeout` after being cancelled.
+        transferred: Tasks that somebody else answers for: an open task group outside the scope, or who took a hand-off.
+        ignored: Tasks that were left alone, each with the reason in its `outcome_detail`.
+        inherited: Survivors of inner scopes that had closed before. They are told, not failed on again.
+        findings: What else outlived the scope.
+        coverage: What could not be looked at, in words.
+        leaks_omitted: How many leaks were cancelled like the others but are not described in `leaks`, for their number.
+        spawned: How many tasks were spawned in the scope, those included that ended at once.
+        settled_after: Seconds from the end of the body until the scope had nothing left to wait for.
+        tracking_lost: How the task factory was lost while the scope was open, None when it was not.
+    """
+
+    scope: str
+    phase: Phase = "exit"
+    body: TaskRecord | None = None
+    leaks: tuple[TaskRecord, ...] = ()
+    late: tuple[TaskRecord, ...] = ()
+    survivors: tuple[TaskRecord, ...] = ()
+    transferred: tuple[TaskRecord, ...] = ()
+    ignored: tuple[TaskRecord, ...] = ()
+    inherited: tuple[TaskRecord, ...] = ()
+    findings: tuple[str, ...] = ()
+    coverage: tuple[str, ...] = ()
+    leaks_omitted: int = 0
+    spawned: int = 0
+    settled_after: float = 0.0
+    tracking_lost: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing leaked and nothing was found. Late tasks do not count."""
+        return not self.leaks and not self.findings
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as dicts, lists and scalars, with `format_version` and `ok` beside the fields of this class."""
+        return {"format_version": FORMAT_VERSION, "ok": self.ok, **asdict(self)}
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """`to_dict` as JSON text, on one line unless `indent` is given."""
+        return json.dumps(self.to_dict(), indent=indent)
+
+    def format(self, color: bool = False) -> str:
+        """The report as text for a terminal or a log, at most 100 columns wide where the source allows it.
+
+        Source lines are read from disk here, not before.
+        """
+        from taskscope._render.text import render
+
+        return render(self, color=color)
+
+    def __str__(self) -> str:
+        return self.format()

@@ -1,0 +1,364 @@
+"""`TaskScope`: a stretch of code whose tasks must not outlive it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import weakref
+from collections.abc import Iterable, Mapping
+from contextvars import Token
+from dataclasses import replace
+from operator import is_
+from types import CodeType, TracebackType
+from typing import Literal, Self, final
+
+from taskscope._acting import act, log_leak
+from taskscope._backends._asyncio import cancel_without_waiting, running_loop
+from taskscope._backends._factory import LoopTracking, tracking_of
+from taskscope._backends._ownership import current_task
+from taskscope._body import BodyTimeout, is_called_by_async_generator, with_own_end
+from taskscope._closing import DESCRIBED_LIMIT, Closing
+from taskscope._diagnosis.describe import describe, safe_repr
+from taskscope._diagnosis.stack import task_chain
+from taskscope._errors import TaskScopeError
+from taskscope._handing import check_task, move
+from taskscope._lost import describe_loss, recover_tasks
+from taskscope._off import is_off
+from taskscope._policy import (
+    DEFAULT_POLICY,
+    OnLeak,
+    OnReport,
+    OuterGroups,
+    Policy,
+    SpawnSite,
+    check_name,
+    check_policy,
+)
+from taskscope._render.summary import summary
+from taskscope._report import Report, TaskRecord
+from taskscope._site import note_nothing, note_stack
+from taskscope._table import NO_SITE, AnyTask, Note, TaskTable, tag
+
+_NOTES: dict[str, Note | None] = {"site": None, "stack": note_stack, "off": note_nothing}
+
+
+@final
+class TaskScope:
+    """An asynchronous context manager that does not let tasks outlive it.
+
+    Every task spawned in its body, and by those tasks in turn, is tagged. When the body has ended the scope waits up to
+    `grace` seconds for the tagged tasks to end by themselves, then cancels what is still pending, waits up to
+    `cancel_timeout` seconds for that, and reports. With nothing pending it returns at once.
+
+    The idea is Go's: labels of a goroutine propagate to the goroutines it starts, so that a test can find its own leaks
+    beside parallel tests.
+
+    Args:
+        name: Name for reports. None: the function and line that opens the scope.
+        grace: Seconds that tagged tasks have, after the body ended, to end by themselves.
+        cancel_timeout: Seconds to wait for cancelled tasks to end.
+        on_leak: What to do about leaks: `"raise"` a `TaskLeakError`, `"warn"` with a `TaskLeakWarning`, `"log"` an error
+            under the logger `taskscope`, `"ignore"`, or a function that is called with the report. When the body itself
+            raised, its exception propagates, with the report as a note, and the leak is logged.
+        on_report: Called with the report at every exit that has anything to tell, late tasks too. None: nobody.
+        timeout: Seconds that the body has. When they are over the body is cancelled and `ScopeTimeoutError` raised. A
+            body that swallows cancellation cannot be ended so. None: as long as it takes.
+        watch: Not supported yet, must be None.
+        outer_groups: Whether a task in a task group that was opened outside the scope is a `"leak"`, or left to that
+            group and listed in `report.transferred` (`"transfer"`).
+        ignore: Not supported yet, must be empty.
+        find: Not supported yet, must be `("tasks",)`.
+        scan: Also look through all tasks of the loop at exit, for those that were made without the task factory
+            (`asyncio.Task(...)`). Takes about 0.3 µs for each task alive on the loop; meant for tests.
+        spawn_site: `"site"` notes the line that spawned each task, `"stack"` the whole stack and the time, `"off"`
+            nothing.
+
+    Raises:
+        TypeError, ValueError: At construction, for a bad argument.
+        RuntimeError: On entering, outside of a running asyncio event loop.
+        TaskLeakError: On leaving, with `on_leak="raise"`.
+        ScopeTimeoutError: On leaving, when the body took longer than `timeout`.
+    """
+
+    # What most scopes never change stays with the class: one that is clean should cost next to nothing.
+    _state: Literal["new", "open", "closing", "closed", "off"] = "new"
+    _report: Report | None = None
+    _tracking: LoopTracking | None = None
+    _losses = 0
+    _token: Token[TaskTable | None] | None = None
+    _timeout: BodyTimeout | None = None
+    _inherited: dict[AnyTask, TaskRecord] | None = None
+    _handed_off: weakref.WeakKeyDictionary[AnyTask, str] | None = None
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        grace: float = 0.2,
+        cancel_timeout: float = 1.0,
+        on_leak: OnLeak = "raise",
+        on_report: OnReport | None = None,
+        timeout: float | None = None,
+        watch: None = None,
+        outer_groups: OuterGroups = "leak",
+        ignore: tuple[()] = (),
+        find: tuple[Literal["tasks"]] = ("tasks",),
+        scan: bool = False,
+        spawn_site: SpawnSite = "site",
+    ) -> None:
+        check_name(name)
+        given = (
+            grace,
+            cancel_timeout,
+            on_leak,
+            on_report,
+            timeout,
+            watch,
+            outer_groups,
+            ignore,
+            find,
+            scan,
+            spawn_site,
+        )
+        policy = DEFAULT_POLICY if all(map(is_, given, _DEFAULTS)) else check_policy(*given)
+        frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+        self._set_up(name, policy, (frame.f_code, frame.f_lasti))
+
+    @classmethod
+    def _of(cls, policy: Policy, name: str, opened_at: tuple[CodeType, int]) -> TaskScope:
+        scope = cls.__new__(cls)
+        scope._set_up(name, policy, opened_at)
+        return scope
+
+    def _set_up(self, name: str | None, policy: Policy, opened_at: tuple[CodeType, int]) -> None:
+        self._policy = policy
+        self._opened_at = opened_at
+        self._table = TaskTable(self, _NOTES[policy.spawn_site], name or opened_at)
+
+    @property
+    def name(self) -> str:
+        """The scope's name in reports."""
+        return self._table.name
+
+    @property
+    def report(self) -> Report:
+        """What the scope found. There is none before it has ended: `TaskScopeError`."""
+        if self._state == "off":
+            return Report(self.name, coverage=("TASKSCOPE=off: nothing was looked at",))
+        if self._report is None:
+            if self._state != "closed":
+                raise TaskScopeError(
+                    f"scope {self.name!r} has not ended, so it has no report yet; snapshot() tells which tasks are alive"
+                )
+            self._report = Report(self.name, spawned=self._table.spawned)
+        return self._report
+
+    def snapshot(self) -> Report:
+        """A report of the tagged tasks alive now, as its `leaks`, in phase `"body"`. Changes nothing."""
+        rows = self._table.rows
+        pending = self._table.pending()
+        return Report(
+            self.name,
+            phase="body",
+            leaks=tuple(
+                describe(task, rows.get(task, NO_SITE), task_chain(task)) for task in pending[:DESCRIBED_LIMIT]
+            ),
+            leaks_omitted=max(0, len(pending) - DESCRIBED_LIMIT),
+            spawned=self._table.spawned,
+        )
+
+    def adopt(self, task: AnyTask) -> None:
+        """Takes responsibility for a task, and for what it spawns from now on, from whoever has it.
+
+        A task that has ended is let be.
+
+        Raises:
+            TypeError: `task` is not a task.
+            ValueError: The scope runs in this very task.
+            TaskScopeError: The scope is not open.
+        """
+        check_task(task)
+        if self._state == "off" or task.done():
+            return
+        if self._table.closed or self._state == "new":
+            raise TaskScopeError(f"scope {self.name!r} is not open: it cannot adopt a task")
+        if task is self._table.host:
+            raise ValueError(f"task={safe_repr(task)}: a scope cannot wait for the task that it runs in")
+        move(task, self._table)
+
+    async def __aenter__(self) -> Self:
+        if self._open():
+            self._token = tag.set(self._table)
+            if self._timeout is not None:
+                self._timeout.body_runs_in(self._table.host)
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._state == "off":
+            return
+        self._untag()
+        if self._timeout is not None:
+            self._timeout.stop()
+        if self._is_clean():
+            self._shut()
+        elif isinstance(exc, GeneratorExit) and not is_called_by_async_generator(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage]
+            self._abandon(exc)
+        else:
+            await self._end(exc)
+
+    def _open(self) -> bool:
+        """Opens the scope, without setting the tag. False when taskscope is switched off."""
+        if self._state != "new":
+            raise TaskScopeError(f"scope {self.name!r} has been entered before: make a new TaskScope for each use")
+        if is_off():
+            self._state = "off"
+            return False
+        loop = running_loop()
+        self._tracking = tracking = tracking_of(loop)
+        tracking.acquire()
+        self._losses = tracking.losses
+        self._table.host = host = current_task(loop)
+        owner = tracking.ownership.of_scope(host)
+        self._table.parent = owner.table
+        self._table.host_row = owner.origin
+        self._state = "open"
+        if self._policy.timeout is not None:
+            self._timeout = BodyTimeout(self._policy.timeout, self._table)
+        return True
+
+    def _open_as_root(self, tracking: LoopTracking) -> None:
+        """Opens a scope that has no body and owns what is spawned outside any other."""
+        self._tracking = tracking
+        tracking.acquire()
+        self._losses = tracking.losses
+        self._state = "open"
+        self._become_root()
+
+    def _become_root(self) -> None:
+        if self._tracking is not None:
+            self._tracking.ownership.root = self._table
+
+    async def _end_root(self, excused: Iterable[AnyTask]) -> None:
+        self._state = "closing"
+        await self._end(None, excused)
+
+    def _untag(self) -> None:
+        self._state = "closing"
+        if self._token is None or tag.get(None) is not self._table:
+            return
+        try:
+            tag.reset(self._token)
+        except ValueError:
+            pass  # entered in another context: there is nothing of ours to take back in this one
+        self._token = None
+
+    def _is_clean(self) -> bool:
+        """Whether there is nothing to wait for, to look for or to tell. The way out that costs next to nothing."""
+        return (
+            not (self._table.rows and self._table.pending())
+            and self._timeout is None
+            and not self._inherited
+            and not self._handed_off
+            and not self._policy.scan
+            and self._is_tracking_intact()
+        )
+
+    def _is_tracking_intact(self) -> bool:
+        tracking = self._tracking
+        assert tracking is not None
+        return self._losses == tracking.losses and tracking.is_on_loop()
+
+    def _shut(self) -> None:
+        """Lets go of everything. What is spawned under the tag from here on goes to the nearest open ancestor."""
+        if self._state == "closed":
+            return
+        self._state = "closed"
+        self._table.close()
+        if self._tracking is None:
+            return
+        if self._tracking.ownership.root is self._table:
+            self._tracking.ownership.root = None
+        self._tracking.release()
+
+    async def _end(self, exc: BaseException | None, excused: Iterable[AnyTask] = ()) -> None:
+        closing = Closing(self._table, self._policy, excused)
+        try:
+            lost = self._look_for_lost(closing)
+            await closing.run(grace=not isinstance(exc, KeyboardInterrupt | SystemExit))
+            self._report = self._make_report(closing, lost)
+            self._bequeath(closing.survivors)
+        finally:
+            self._shut()
+        timed_out = self._timeout is not None and self._timeout.was_it(exc)
+        await act(self, self._report, self._policy, closing, exc, timed_out=timed_out)
+
+    def _abandon(self, exc: GeneratorExit) -> None:
+        """The body's coroutine is being closed, so nothing can be awaited: cancel, and tell what is known."""
+        pending = self._table.pending()
+        try:
+            self._report = replace(self.snapshot(), phase="exit")
+            for task in pending:
+                cancel_without_waiting(task)
+        finally:
+            self._shut()
+        exc.add_note(str(self._report))
+        log_leak(self._report, summary(self._report))
+
+    def _look_for_lost(self, closing: Closing) -> str | None:
+        """Finds tasks that the factory did not see, and says so where it was not on the loop all the time."""
+        intact = self._is_tracking_intact()
+        if intact and not self._policy.scan:
+            return None
+        recovered = recover_tasks(self._table, closing.excused)
+        assert self._tracking is not None
+        return None if intact else describe_loss(self._tracking, recovered)
+
+    def _make_report(self, closing: Closing, lost: str | None) -> Report:
+        body_tasks = self._timeout.tasks if self._timeout is not None and self._timeout.fired else None
+        leaks = dict(closing.leaks)
+        for task, record in (body_tasks or {}).items():
+            leaks.setdefault(task, with_own_end(task, record))
+        return Report(
+            self.name,
+            phase="exit" if body_tasks is None else "body",
+            body=self._timeout.body if self._timeout is not None else None,
+            leaks=tuple(leaks.values()),
+            late=tuple(closing.late),
+            survivors=tuple(closing.survivors.values()),
+            transferred=(*self._records_of_handed_off(), *closing.transferred.values()),
+            ignored=tuple(closing.ignored.values()),
+            inherited=tuple(record for task, record in (self._inherited or {}).items() if not task.done()),
+            leaks_omitted=closing.omitted,
+            spawned=self._table.spawned,
+            settled_after=closing.settled_after,
+            tracking_lost=lost,
+        )
+
+    def _records_of_handed_off(self) -> tuple[TaskRecord, ...]:
+        given = {task: reason for task, reason in (self._handed_off or {}).items() if not task.done()}
+        return tuple(
+            replace(describe(task, NO_SITE, task_chain(task)), outcome_detail=reason) for task, reason in given.items()
+        )
+
+    def _bequeath(self, survivors: Mapping[AnyTask, TaskRecord]) -> None:
+        heir = self._table.open_ancestor()
+        if survivors and heir is not None and heir.scope is not None:
+            heir.scope._inherited = {**(heir.scope._inherited or {}), **survivors}
+
+
+_DEFAULTS = tuple((TaskScope.__init__.__kwdefaults__ or {}).values())
+
+
+def current_scope() -> TaskScope | None:
+    """The innermost open scope that a task spawned here would belong to, None outside of any."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        table = tag.get(None)  # a worker thread: the tag travels with the context
+        if table is not None and table.closed:
+            table = table.open_ancestor()
+    else:
+        table = tracking_of(loop).ownership.of_spawn(loop).table
+    return None if table is None else table.scope

@@ -1,0 +1,129 @@
+"""Where a task was spawned: noted as cheaply as can be, made readable only for a report."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from asyncio import base_events, events, runners, taskgroups
+from types import CodeType, FrameType
+
+from taskscope._frames import frame_at
+from taskscope._report import Frame
+from taskscope._table import NO_SITE, Row
+
+CREATE_TASK = asyncio.create_task.__code__
+GROUP_CREATE_TASK = taskgroups.TaskGroup.create_task.__code__
+
+CHAIN_LIMIT = 16
+STACK_LIMIT = 64
+
+_LIBRARIES = frozenset({"asyncio", "anyio", "uvloop", "taskscope"})
+_PROGRAMS_OF_OURS = "taskscope._demo"
+
+_FACTORY_CALLERS = (CREATE_TASK, base_events.BaseEventLoop.create_task.__code__)
+
+# What runs the loop. Callers further out did not spawn anything, they started the program.
+_LOOP_RUNNERS = (
+    events.Handle._run.__code__,  # pyright: ignore[reportPrivateUsage]
+    base_events.BaseEventLoop._run_once.__code__,  # type: ignore[attr-defined]
+    base_events.BaseEventLoop.run_forever.__code__,
+    base_events.BaseEventLoop.run_until_complete.__code__,
+    runners.Runner.run.__code__,
+    runners.run.__code__,
+)
+
+
+def is_library_frame(frame: FrameType) -> bool:
+    module = frame.f_globals.get("__name__")
+    if type(module) is not str or module.startswith(_PROGRAMS_OF_OURS):
+        return False
+    return module.partition(".")[0] in _LIBRARIES
+
+
+def user_frame(frame: FrameType | None) -> FrameType | None:
+    """The innermost frame that is neither asyncio's nor another event loop library's, `frame` or one of its callers.
+
+    A user's task factory that wraps ours did not spawn either: it is recognised by who calls it.
+
+    Where the loop itself spawned (a stream server's connection handler), the innermost frame that is not ours.
+    """
+    nearest: FrameType | None = None
+    while frame is not None:
+        if not is_library_frame(frame):
+            if frame.f_back is None or frame.f_back.f_code not in _FACTORY_CALLERS:
+                return frame
+            frame = frame.f_back
+            continue
+        if any(frame.f_code is code for code in _LOOP_RUNNERS):
+            return nearest
+        if nearest is None and frame.f_globals.get("__name__", "").partition(".")[0] != "taskscope":
+            nearest = frame
+        frame = frame.f_back
+    return nearest
+
+
+def note_site(frame: FrameType | None, origin: Row) -> Row:
+    site = user_frame(frame)
+    if site is None:
+        return (None, 0, _cut(origin), origin[3] + 1)
+    return (site.f_code, site.f_lasti, _cut(origin), origin[3] + 1)
+
+
+def note_stack(frame: FrameType | None, origin: Row) -> Row:
+    site = user_frame(frame)
+    stack: list[tuple[CodeType, int]] = []
+    walk = site
+    while walk is not None and len(stack) < STACK_LIMIT:
+        stack.append((walk.f_code, walk.f_lasti))
+        walk = walk.f_back
+    code, offset = (site.f_code, site.f_lasti) if site is not None else (None, 0)
+    return (code, offset, _cut(origin), origin[3] + 1, tuple(stack), time.monotonic())
+
+
+def note_nothing(frame: FrameType | None, origin: Row) -> Row:
+    return NO_SITE
+
+
+def _cut(origin: Row) -> Row:
+    """The origin with a bounded past: a task that always spawns its successor must not grow a chain for ever."""
+    if origin[3] % CHAIN_LIMIT or not origin[3]:
+        return origin
+    return shorten(origin)
+
+
+def shorten(origin: Row) -> Row:
+    kept: list[Row] = []
+    row: Row | None = origin
+    while row is not None and len(kept) < CHAIN_LIMIT:
+        kept.append(row)
+        row = row[2]
+    short: Row | None = None
+    for old in reversed(kept):
+        short = (old[0], old[1], short, old[3])
+    assert short is not None
+    return short
+
+
+def site_of(row: Row) -> Frame | None:
+    return None if row[0] is None else frame_at(row[0], row[1])
+
+
+def chain_of(row: Row) -> tuple[tuple[Frame, ...], int]:
+    """Where a task's ancestors were spawned, nearest first, and how many more there were."""
+    frames: list[Frame] = []
+    ancestor: Row | None = row[2]
+    while ancestor is not None and ancestor[0] is not None and len(frames) < CHAIN_LIMIT:
+        frames.append(frame_at(ancestor[0], ancestor[1]))
+        ancestor = ancestor[2]
+    return tuple(frames), max(0, row[3] - 1 - len(frames))
+
+
+def stack_of(row: Row) -> tuple[Frame, ...]:
+    """Where a task was spawned with all callers, outermost first; empty unless that was noted."""
+    if len(row) != 6:
+        return ()
+    return tuple(frame_at(code, offset) for code, offset in reversed(row[4]))
+
+
+def age_of(row: Row) -> float | None:
+    return time.monotonic() - row[5] if len(row) == 6 else None

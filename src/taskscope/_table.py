@@ -1,0 +1,242 @@
+"""The tasks of one scope, and how finished ones are let go without a callback on each task."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from itertools import cycle
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any, final
+
+from taskscope._frames import frame_at
+
+if TYPE_CHECKING:
+    from taskscope._scope import TaskScope
+
+AnyTask = asyncio.Task[Any]
+
+# Where and by whom a task was spawned: the spawner's code and the offset of the call in it (the line is computed only
+# for a report), the spawner's own row, the number of its ancestors. With spawn_site="stack" the whole stack and the
+# time follow.
+Row = tuple[CodeType | None, int, Any, int] | tuple[CodeType | None, int, Any, int, Any, float]
+
+# Makes the row of a task from the innermost frame at the spawn and the spawner's row.
+Note = Callable[[FrameType | None, Row], Row]
+
+NO_SITE: Row = (None, 0, None, 0)
+
+# How many finished tasks may be held before somebody looks. A table of this size is also about what stays in a
+# processor's cache: larger ones make every spawn slower.
+HELD = 128
+
+# While many tasks are pending, about one in 16 gets a done callback that keeps count. The gaps differ, so that no
+# regular pattern in a program ("every 16th task is a supervisor") can hide the others from the sample.
+GAPS = (13, 19, 11, 17, 23, 14, 15)
+MEAN_GAP = sum(GAPS) // len(GAPS)
+
+
+@final
+class TaskTable:
+    """The pending tasks of a scope, each with its row, and at most `max(HELD, pending)` finished ones.
+
+    asyncio holds its tasks weakly, so the table is also what keeps a blocked task alive that nobody else refers to.
+
+    Small tables are swept when a spawn fills them. Where more than half of `HELD` tasks are pending that would be too
+    seldom (all of them can end without another spawn) or too dear (a sweep every few spawns); then a sample of the tasks
+    is watched instead, and their ends tell when a sweep is due.
+    """
+
+    # What most tables never change stays with the class: a scope that is clean should cost next to nothing.
+    parent: TaskTable | None = None
+    swept = 0
+    closed = False
+    refusing = False
+    _sweep_at = HELD
+    _sampled: set[AnyTask] | None = None
+    _sampled_ended = 0
+    _gaps: Iterator[int] | None = None
+    _closed_in: dict[AnyTask, str] | None = None
+
+    def __init__(self, scope: TaskScope, note: Note | None, label: str | tuple[CodeType, int]) -> None:
+        # None once the scope has ended: contexts can keep a table for ever, and need no more than its ancestors.
+        self.scope: TaskScope | None = scope
+        self._label = label
+        self.rows: dict[AnyTask, Row] = {}
+        # The hot path compares len(rows) with this alone. Below zero: every spawn is looked at.
+        self.threshold = HELD - 1
+        self.host: AnyTask | None = None
+        self.host_row: Row = NO_SITE
+        self.last_code: CodeType | None = None
+        self.note = note
+
+    def pending(self) -> list[AnyTask]:
+        return [task for task in list(self.rows) if not task.done()]
+
+    @property
+    def spawned(self) -> int:
+        return self.swept + len(self.rows)
+
+    @property
+    def name(self) -> str:
+        """The scope's name. Without one of its own: function and line of where it was opened."""
+        if not isinstance(self._label, str):
+            place = frame_at(*self._label)
+            self._label = f"{place.function} ({os.path.basename(place.file)}:{place.line})"
+        return self._label
+
+    def open_ancestor(self) -> TaskTable | None:
+        """The nearest table outwards that is open."""
+        table = self.parent
+        while table is not None and table.closed:
+            table = table.parent
+        return table
+
+    def pass_on(self, task: AnyTask) -> None:
+        """A context that outlived the scope has spawned: the nearest open ancestor answers for the task."""
+        row = self.rows.pop(task, NO_SITE)
+        heir = self.open_ancestor()
+        if heir is not None:
+            heir.inherit(task, row, self.name)
+
+    def inherit(self, task: AnyTask, row: Row, closed_scope: str) -> None:
+        """Takes a task that was spawned from the context of a closed scope."""
+        if self._closed_in is None:
+            self._closed_in = {}
+        self._closed_in[task] = closed_scope
+        self.rows[task] = row
+        if len(self.rows) > self.threshold:
+            self.tidy(task)
+
+    def closed_scope_of(self, task: AnyTask) -> str | None:
+        return None if self._closed_in is None else self._closed_in.get(task)
+
+    def take(self, task: AnyTask) -> Row | None:
+        """Lets a task go to somebody else."""
+        row = self.rows.pop(task, None)
+        if row is not None:
+            self.swept += 1
+        if self._closed_in is not None:
+            self._closed_in.pop(task, None)
+        if self._sampled is not None and task in self._sampled:
+            self._sampled.discard(task)
+            task.remove_done_callback(self._sampled_end)
+        return row
+
+    def tidy(self, newest: AnyTask) -> None:
+        """Called by the spawn that brought the table over its threshold."""
+        if self.closed:
+            self.pass_on(newest)
+            return
+        if self.refusing:
+            newest.cancel()
+            return
+        # Another thread may be tidying, or this very one, where a finalizer has spawned meanwhile.
+        if not _tidying.acquire(blocking=False):
+            return
+        try:
+            if len(self.rows) >= self._sweep_at:
+                self._sweep()
+            else:
+                self._sample(newest)
+            self._set_threshold()
+        finally:
+            _tidying.release()
+
+    def refuse(self) -> None:
+        """From now on, until the table is closed, what is spawned is cancelled before its first step."""
+        self.refusing = True
+        self.threshold = -1
+
+    def close(self) -> None:
+        """Drops all tasks. From now on every spawn that comes here is passed on."""
+        self.closed = True
+        self.threshold = -1
+        self.scope = None
+        self.host = None
+        if self.rows:
+            self.swept += len(self.rows)
+            self.rows.clear()
+        if self._sampled is not None:
+            self._forget_samples()
+
+    def _sweep(self) -> None:
+        rows = self.rows
+        ended = [task for task in list(rows) if task.done()]
+        for task in ended:
+            rows.pop(task, None)
+            if self._closed_in is not None:
+                self._closed_in.pop(task, None)
+        self.swept += len(ended)
+        pending = len(rows)
+        self._sampled_ended = 0
+        if pending <= HELD // 2:
+            self._forget_samples()
+            self._sweep_at = HELD
+            return
+        self._sweep_at = pending + max(HELD, pending)
+        if self._sampled is None:
+            self._sampled = set()
+            self._gaps = cycle(GAPS)
+        self._top_up_samples(self._sampled)
+
+    def _set_threshold(self) -> None:
+        if self._gaps is None:
+            self.threshold = self._sweep_at - 1
+        else:
+            self.threshold = min(self._sweep_at - 1, len(self.rows) + next(self._gaps))
+        if self.closed or self.refusing:
+            self.threshold = -1
+
+    def _top_up_samples(self, sampled: set[AnyTask]) -> None:
+        # what was pending before sampling began, or is left when the sampled ones have ended, must be represented too
+        missing = len(self.rows) // MEAN_GAP - len(sampled)
+        if missing <= 0:
+            return
+        tasks = list(self.rows)
+        position = 0
+        for gap in cycle(GAPS):
+            position += gap
+            if position >= len(tasks) or missing <= 0:
+                return
+            if tasks[position] not in sampled:
+                self._sample(tasks[position])
+                missing -= 1
+
+    def _sample(self, task: AnyTask) -> None:
+        if self._sampled is None or task.done() or task.get_loop() is not asyncio._get_running_loop():
+            return
+        self._sampled.add(task)
+        task.add_done_callback(self._sampled_end)
+
+    def _sampled_end(self, task: AnyTask) -> None:
+        if self._sampled is None or task not in self._sampled:
+            return
+        self._sampled.discard(task)
+        self._sampled_ended += 1
+        held = len(self.rows)
+        ended = self._sampled_ended * MEAN_GAP
+        if held <= HELD or ended + HELD // 4 < max(HELD, held - ended):
+            return
+        if not _tidying.acquire(blocking=False):
+            return
+        try:
+            self._sweep()
+            self._set_threshold()
+        finally:
+            _tidying.release()
+
+    def _forget_samples(self) -> None:
+        for task in list(self._sampled or ()):
+            task.remove_done_callback(self._sampled_end)
+        self._sampled = None
+        self._gaps = None
+
+
+# One for all tables. Nobody waits for it: a table that finds it taken is tidied by its next spawn.
+_tidying = threading.Lock()
+
+# The tag: what the running code's tasks belong to. It names the table and not the scope, to save the hot path a step.
+tag: ContextVar[TaskTable | None] = ContextVar("taskscope")
