@@ -77,7 +77,7 @@ def _wrap_generator_function(
 
     @functools.wraps(func)
     async def in_scope(*args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Y, S]:
-        steps = func(*args, **kwargs)
+        steps: Any = func(*args, **kwargs)
         async with ScopedSteps(TaskScope._of(policy, name, defined_at)) as scope:  # pyright: ignore[reportPrivateUsage]
             take_step = functools.partial(steps.asend, None)
             while True:

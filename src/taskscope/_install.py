@@ -108,7 +108,8 @@ def install(
         raise ValueError(f"{', '.join(policy)}: a policy is the root scope's, so root= must name one")
     if policy.get("timeout") is not None:
         raise ValueError(f"timeout={policy['timeout']!r}: a root scope has no body that could time out")
-    checked = check_policy(**{"on_leak": "log", **policy})
+    policy.setdefault("on_leak", "log")
+    checked = check_policy(**policy)
     if is_off():
         return Installation(None)
     tracking = tracking_of(loop)
@@ -159,7 +160,8 @@ def run(
         checked = check_policy(**policy)
         with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
             scope = TaskScope._of(checked, name or main.__qualname__, (main.cr_code, -1))  # pyright: ignore[reportPrivateUsage]
-            return runner.run(_in_root(main, scope))
+            result: T = runner.run(_in_root(main, scope))
+            return result
     finally:
         if inspect.iscoroutine(main):
             main.close()  # does nothing once it has run; otherwise nobody can await it any more

@@ -82,8 +82,8 @@ class Report:
 
     Attributes:
         scope: Name of the scope.
-        phase: `"exit"` when it was made at the end of the scope, `"body"` when the body was still running (a snapshot, or
-            a body that was ended by `timeout`).
+        phase: `"exit"` when it was made at the end of the scope, `"body"` when the body was still running (a snapshot,
+            or a body that was ended by `timeout`).
         body: The scope's own body, where the report is about it. None otherwise.
         leaks: Tasks still pending when the grace was over. In phase `"body"`: tasks that were pending then.
         late: Tasks that ended by themselves during the grace.

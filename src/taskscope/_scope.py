@@ -6,6 +6,7 @@ import asyncio
 import sys
 import weakref
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from contextvars import Token
 from dataclasses import replace
 from operator import is_
@@ -57,9 +58,9 @@ class TaskScope:
         name: Name for reports. None: the function and line that opens the scope.
         grace: Seconds that tagged tasks have, after the body ended, to end by themselves.
         cancel_timeout: Seconds to wait for cancelled tasks to end.
-        on_leak: What to do about leaks: `"raise"` a `TaskLeakError`, `"warn"` with a `TaskLeakWarning`, `"log"` an error
-            under the logger `taskscope`, `"ignore"`, or a function that is called with the report. When the body itself
-            raised, its exception propagates, with the report as a note, and the leak is logged.
+        on_leak: What to do about leaks: `"raise"` a `TaskLeakError`, `"warn"` with a `TaskLeakWarning`, `"log"` an
+            error under the logger `taskscope`, `"ignore"`, or a function that is called with the report. When the body
+            itself raised, its exception propagates, with the report as a note, and the leak is logged.
         on_report: Called with the report at every exit that has anything to tell, late tasks too. None: nobody.
         timeout: Seconds that the body has. When they are over the body is cancelled and `ScopeTimeoutError` raised. A
             body that swallows cancellation cannot be ended so. None: as long as it takes.
@@ -148,7 +149,7 @@ class TaskScope:
         if self._report is None:
             if self._state != "closed":
                 raise TaskScopeError(
-                    f"scope {self.name!r} has not ended, so it has no report yet; snapshot() tells which tasks are alive"
+                    f"scope {self.name!r} has not ended and has no report yet; snapshot() tells which tasks are alive"
                 )
             self._report = Report(self.name, spawned=self._table.spawned)
         return self._report
@@ -248,10 +249,8 @@ class TaskScope:
         self._state = "closing"
         if self._token is None or tag.get(None) is not self._table:
             return
-        try:
+        with suppress(ValueError):  # entered in another context: there is nothing of ours to take back in this one
             tag.reset(self._token)
-        except ValueError:
-            pass  # entered in another context: there is nothing of ours to take back in this one
         self._token = None
 
     def _is_clean(self) -> bool:

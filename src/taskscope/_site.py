@@ -65,8 +65,8 @@ def user_frame(frame: FrameType | None) -> FrameType | None:
 def note_site(frame: FrameType | None, origin: Row) -> Row:
     site = user_frame(frame)
     if site is None:
-        return (None, 0, _cut(origin), origin[3] + 1)
-    return (site.f_code, site.f_lasti, _cut(origin), origin[3] + 1)
+        return (None, 0, cut(origin), origin[3] + 1)
+    return (site.f_code, site.f_lasti, cut(origin), origin[3] + 1)
 
 
 def note_stack(frame: FrameType | None, origin: Row) -> Row:
@@ -77,14 +77,14 @@ def note_stack(frame: FrameType | None, origin: Row) -> Row:
         stack.append((walk.f_code, walk.f_lasti))
         walk = walk.f_back
     code, offset = (site.f_code, site.f_lasti) if site is not None else (None, 0)
-    return (code, offset, _cut(origin), origin[3] + 1, tuple(stack), time.monotonic())
+    return (code, offset, cut(origin), origin[3] + 1, tuple(stack), time.monotonic())
 
 
 def note_nothing(frame: FrameType | None, origin: Row) -> Row:
     return NO_SITE
 
 
-def _cut(origin: Row) -> Row:
+def cut(origin: Row) -> Row:
     """The origin with a bounded past: a task that always spawns its successor must not grow a chain for ever."""
     if origin[3] % CHAIN_LIMIT or not origin[3]:
         return origin

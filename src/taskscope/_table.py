@@ -45,8 +45,8 @@ class TaskTable:
     asyncio holds its tasks weakly, so the table is also what keeps a blocked task alive that nobody else refers to.
 
     Small tables are swept when a spawn fills them. Where more than half of `HELD` tasks are pending that would be too
-    seldom (all of them can end without another spawn) or too dear (a sweep every few spawns); then a sample of the tasks
-    is watched instead, and their ends tell when a sweep is due.
+    seldom (all of them can end without another spawn) or too dear (a sweep every few spawns); then a sample of the
+    tasks is watched instead, and their ends tell when a sweep is due.
     """
 
     # What most tables never change stays with the class: a scope that is clean should cost next to nothing.
@@ -70,6 +70,7 @@ class TaskTable:
         self.host: AnyTask | None = None
         self.host_row: Row = NO_SITE
         self.last_code: CodeType | None = None
+        self.last_row: Row = NO_SITE
         self.note = note
 
     def pending(self) -> list[AnyTask]:

@@ -7,7 +7,7 @@ import math
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, TypeVar
 
 from taskscope._table import AnyTask
@@ -117,10 +117,7 @@ async def off_loop(work: Callable[[], T], deadline: float) -> T | None:
         try:
             results.append(work())
         finally:
-            try:
-                loop.call_soon_threadsafe(_release, done)
-            except RuntimeError:
-                pass  # the loop was closed: nobody waits any more
+            _call_in(loop, _release, done)
 
     thread = threading.Thread(target=run, name="taskscope-report", daemon=True)
     thread.start()
@@ -181,10 +178,8 @@ class _Wait:
 
 
 def _call_in(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: Any) -> None:
-    try:
+    with suppress(RuntimeError):  # closed: its tasks can neither end nor be told anything
         loop.call_soon_threadsafe(callback, *args)
-    except RuntimeError:
-        pass  # closed: its tasks can neither end nor be told anything
 
 
 def _release(future: asyncio.Future[None]) -> None:
@@ -197,7 +192,7 @@ def _start_watchdog(
 ) -> threading.Event | None:
     """Ends a wait in real time where the loop's clock stands still, as when a test has frozen `time`.
 
-    Only where the clock does not move between two looks: a thread is not for free. (uvloop reads its clock once a turn.)
+    Only where the clock does not move between two looks: a thread is not for free. (uvloop's moves once a turn.)
     """
     if not isinstance(loop, asyncio.BaseEventLoop) or loop.time() != loop.time():
         return None

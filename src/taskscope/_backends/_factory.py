@@ -12,8 +12,8 @@ from contextvars import Context
 from typing import Any, final
 
 from taskscope._backends._ownership import Owner, Ownership, current_task
-from taskscope._site import CHAIN_LIMIT, CREATE_TASK, GROUP_CREATE_TASK, note_site, shorten, user_frame
-from taskscope._table import NO_SITE, AnyTask, Row, tag
+from taskscope._site import CREATE_TASK, GROUP_CREATE_TASK, cut, note_site, user_frame
+from taskscope._table import NO_SITE, AnyTask, Row, TaskTable, tag
 
 Factory = Callable[..., Any]
 
@@ -155,29 +155,24 @@ def _plain_factory(ownership: Ownership, depth: int) -> Factory:
     """The factory for a loop that has none. This is the hot path: each line of it is paid by every spawn.
 
     depth: how many calls above the factory the nearest frame is that can be a user's. `loop.create_task` is a Python
-        function in asyncio and leaves a frame, in uvloop it does not.
+        function in asyncio and leaves a frame, in uvloop it does not. Mostly it is `asyncio.create_task`, and the
+        user's is the next one, which is why that one is looked at first.
     """
     get_tag = tag.get
     get_frame = sys._getframe  # pyright: ignore[reportPrivateUsage]
-    chain_mask = CHAIN_LIMIT - 1
 
-    def factory(
-        loop: asyncio.AbstractEventLoop,
-        coro: Coroutine[Any, Any, Any],
-        *,
-        context: Context | None = None,
-        eager_start: bool | None = None,
-        **kwargs: Any,
-    ) -> AnyTask:
-        if context is not None or eager_start is not None:
-            if context is not None:
-                kwargs["context"] = context
-            if eager_start is not None:
-                kwargs["eager_start"] = eager_start
-            task = _spawn(ownership, loop, context, functools.partial(tasks.Task, coro, loop=loop, **kwargs))
+    def factory(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **kwargs: Any) -> AnyTask:
+        task: AnyTask
+        if not kwargs:
+            task = tasks.Task(coro, loop=loop)
+        elif kwargs.get("context") is not None or kwargs.get("eager_start"):
+            task = _spawn(
+                ownership, loop, kwargs.get("context"), functools.partial(tasks.Task, coro, loop=loop, **kwargs)
+            )
             _fold_source_traceback(task, bare=True)
             return task
-        task = tasks.Task(coro, loop=loop, **kwargs)
+        else:
+            task = tasks.Task(coro, loop=loop, **kwargs)
         if task._source_traceback:  # type: ignore[attr-defined]
             _fold_source_traceback(task, bare=True)
         table = get_tag(None)
@@ -188,7 +183,7 @@ def _plain_factory(ownership: Ownership, depth: int) -> Factory:
                 return task
         parent = current_task(loop)
         rows = table.rows
-        origin = table.host_row if parent is table.host else rows.get(parent)
+        origin = table.host_row if parent is table.host else rows.get(parent)  # type: ignore[arg-type]
         if origin is None:
             _record_stray(ownership, loop, task)
             return task
@@ -196,26 +191,44 @@ def _plain_factory(ownership: Ownership, depth: int) -> Factory:
             rows[task] = table.note(get_frame(1), origin)
         else:
             try:
-                frame = get_frame(depth)
-                code = frame.f_code
-                if code is CREATE_TASK or code is GROUP_CREATE_TASK:
-                    frame = frame.f_back
-                    code = frame.f_code
-                if code is not table.last_code:
-                    frame = user_frame(get_frame(1))
-                    code = table.last_code = frame.f_code
-            except (ValueError, AttributeError):  # called from C, with no Python code around
+                frame: Any = get_frame(depth + 1)
+                row = table.last_row
+                if row[0] is not frame.f_code or row[1] != frame.f_lasti or row[2] is not origin:
+                    row = _site_row(table, get_frame(depth), origin)
+                rows[task] = row
+            except ValueError:  # called from C, with no Python code around
                 rows[task] = note_site(None, origin)
-            else:
-                ancestors = origin[3] + 1
-                if not ancestors & chain_mask:
-                    origin = shorten(origin)
-                rows[task] = (code, frame.f_lasti, origin, ancestors)
         if len(rows) > table.threshold:
             table.tidy(task)
         return task
 
     return factory
+
+
+def _site_row(table: TaskTable, frame: Any, origin: Row) -> Row:
+    """The row of a spawn that is not like the one before.
+
+    frame: the nearest that can be a user's. One that only passes a coroutine on to the loop is looked through, and what
+        its caller does is remembered: the same call by the same spawner has the same row, and most spawns are repeats.
+        (A caller that gets to the loop in two ways from one call has the site of the first for both.)
+    """
+    code = frame.f_code
+    looked_through = code is CREATE_TASK or code is GROUP_CREATE_TASK
+    if looked_through:
+        frame = frame.f_back
+        code = frame.f_code
+    if code is not table.last_code:
+        found = user_frame(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+        if found is None:
+            return note_site(None, origin)
+        looked_through = looked_through and found is frame
+        frame = found
+        code = table.last_code = frame.f_code
+    ancestors = origin[3] + 1
+    row = (code, frame.f_lasti, cut(origin), ancestors)
+    if looked_through:
+        table.last_row = row
+    return row
 
 
 def _chained_factory(ownership: Ownership, theirs: Factory) -> Factory:

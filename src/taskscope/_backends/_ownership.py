@@ -81,7 +81,7 @@ class Ownership:
         A task's own code runs in the task's own context, so the tag is not lost here.
         """
         table = tag.get(None)
-        if self.aside.data or self.starting or (table is not None and table.closed):
+        if len(self.aside) or self.starting or (table is not None and table.closed):
             return self._of_parent(table, host)
         table = table or self.root
         if table is None:

@@ -1,0 +1,24 @@
+"""Which frames of an await chain are machinery that a user has not written and need not see."""
+
+from __future__ import annotations
+
+import os
+from types import CodeType
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_DEMO = _PACKAGE + "_demo" + os.sep
+
+# AnyIO runs every task of a task group inside this method (since 4.14; before, a task ran the user's coroutine itself).
+_ANYIO_TASKS = os.path.join("anyio", "_core", "_tasks.py")
+_ANYIO_RUNNER = "TaskHandle._run_coro"
+
+
+def is_internal(code: CodeType) -> bool:
+    """Whether a frame with this code belongs to taskscope or to the wrapper that AnyIO puts round a task.
+
+    The demo's programs lie inside the package but stand for a user's.
+    """
+    file = code.co_filename
+    if file.startswith(_PACKAGE):
+        return not file.startswith(_DEMO)
+    return code.co_qualname == _ANYIO_RUNNER and file.endswith(_ANYIO_TASKS)

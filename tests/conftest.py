@@ -1,0 +1,74 @@
+"""The loops that tests run on."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
+
+import hypothesis
+import pytest
+
+T = TypeVar("T")
+
+# Tests of this package run real loops: how long an example takes says nothing about it.
+hypothesis.settings.register_profile("taskscope", deadline=None, database=None)
+hypothesis.settings.load_profile("taskscope")
+
+LOOP_KINDS = ["asyncio"]
+if sys.version_info >= (3, 12):
+    LOOP_KINDS.append("eager")
+if importlib.util.find_spec("uvloop") is not None:
+    LOOP_KINDS.append("uvloop")
+
+
+class Run(Protocol):
+    """Runs `main()` in a fresh event loop, which is closed afterwards, and returns its result."""
+
+    def __call__(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T: ...
+
+
+@pytest.fixture(params=LOOP_KINDS)
+def loop_kind(request: pytest.FixtureRequest) -> str:
+    """`"asyncio"`, `"eager"` (asyncio with its eager task factory set) or `"uvloop"`."""
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def new_loop(loop_kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Makes a loop of the kind under test. The caller closes it."""
+
+    def make() -> asyncio.AbstractEventLoop:
+        if loop_kind == "uvloop":
+            import uvloop
+
+            return uvloop.new_event_loop()
+        loop = asyncio.new_event_loop()
+        if loop_kind == "eager":
+            loop.set_task_factory(asyncio.eager_task_factory)
+        return loop
+
+    return make
+
+
+@pytest.fixture
+def run(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> Run:
+    def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            return runner.run(main())
+
+    return run
+
+
+@pytest.fixture
+def run_asyncio() -> Run:
+    """Like `run`, on asyncio's own loop only: for what does not depend on the kind of loop."""
+
+    def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            return runner.run(main())
+
+    return run
