@@ -52,7 +52,9 @@ class BodyTimeout:
     def _fire(self) -> None:
         self.fired = True
         rows = self._table.rows
-        if self._host is not None:
+        if self._host is None:
+            self.body = TaskRecord("", self._table.name, stack_note="it was between two steps, in its consumer's hands")
+        else:
             self.body = describe(self._host, self._table.host_row, task_chain(self._host))
         for task in self._table.pending()[:DESCRIBED_LIMIT]:
             self.tasks[task] = describe(task, rows.get(task, NO_SITE), task_chain(task))

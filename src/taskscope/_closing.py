@@ -10,7 +10,7 @@ from typing import Any, final
 
 from taskscope._backends import _asyncio as backend
 from taskscope._cancelling import Cancelling
-from taskscope._diagnosis.describe import describe, group_name, owning_group
+from taskscope._diagnosis.describe import describe, group_name, owning_group, safe_repr
 from taskscope._diagnosis.stack import task_chain
 from taskscope._policy import Policy
 from taskscope._report import TaskRecord
@@ -189,8 +189,10 @@ def late_record(task: AnyTask, row: Row) -> TaskRecord:
     if task.cancelled():
         return replace(record, outcome="cancelled")
     # Not task.exception(): that would mark it as retrieved, and asyncio's own message about it would be lost.
-    failed = getattr(task, "_exception", None) is not None
-    return replace(record, outcome="failed" if failed else "finished")
+    error = getattr(task, "_exception", None)
+    if error is None:
+        return replace(record, outcome="finished")
+    return replace(record, outcome="failed", outcome_detail=safe_repr(error))
 
 
 def _no_shield() -> AbstractContextManager[Any]:

@@ -11,12 +11,16 @@ from taskscope._diagnosis.describe import safe_repr
 from taskscope._table import NO_SITE, AnyTask, TaskTable, tag
 
 
-def recover_tasks(table: TaskTable, excused: Container[AnyTask]) -> int:
-    """Puts into the table every task of the running loop whose context carries its tag. Returns how many there were."""
+def recover_tasks(table: TaskTable, tracking: LoopTracking, excused: Container[AnyTask]) -> int:
+    """Puts into the table every task of the running loop whose context carries its tag. Returns how many there were.
+
+    excused: tasks to leave alone. So are those whose owner is known not to be the one that their context names.
+    """
     recovered = 0
+    known = tracking.ownership.aside
     host_context = task_context(table.host)
     for task in asyncio.all_tasks():
-        if task in table.rows or task in excused or task is table.host:
+        if task in table.rows or task in excused or task in known or task is table.host:
             continue
         context = task_context(task)
         # who runs in the host's own context shares its tag without having been spawned under it

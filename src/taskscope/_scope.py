@@ -38,7 +38,7 @@ from taskscope._policy import (
 from taskscope._render.summary import summary
 from taskscope._report import Report, TaskRecord
 from taskscope._site import note_nothing, note_stack
-from taskscope._table import NO_SITE, AnyTask, Note, TaskTable, tag
+from taskscope._table import NO_SITE, AnyTask, Note, TaskTable, set_tag, tag
 
 _NOTES: dict[str, Note | None] = {"site": None, "stack": note_stack, "off": note_nothing}
 
@@ -189,7 +189,7 @@ class TaskScope:
 
     async def __aenter__(self) -> Self:
         if self._open():
-            self._token = tag.set(self._table)
+            self._token = set_tag(self._table)
             if self._timeout is not None:
                 self._timeout.body_runs_in(self._table.host)
         return self
@@ -310,8 +310,8 @@ class TaskScope:
         intact = self._is_tracking_intact()
         if intact and not self._policy.scan:
             return None
-        recovered = recover_tasks(self._table, closing.excused)
         assert self._tracking is not None
+        recovered = recover_tasks(self._table, self._tracking, {*closing.excused, *(self._inherited or ())})
         return None if intact else describe_loss(self._tracking, recovered)
 
     def _make_report(self, closing: Closing, lost: str | None) -> Report:
@@ -343,8 +343,8 @@ class TaskScope:
 
     def _bequeath(self, survivors: Mapping[AnyTask, TaskRecord]) -> None:
         heir = self._table.open_ancestor()
-        if survivors and heir is not None and heir.scope is not None:
-            heir.scope._inherited = {**(heir.scope._inherited or {}), **survivors}
+        if heir is not None and heir.scope is not None and (survivors or self._inherited):
+            heir.scope._inherited = {**(heir.scope._inherited or {}), **(self._inherited or {}), **survivors}
 
 
 _DEFAULTS = tuple((TaskScope.__init__.__kwdefaults__ or {}).values())

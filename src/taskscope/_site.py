@@ -40,6 +40,10 @@ def is_library_frame(frame: FrameType) -> bool:
     return module.partition(".")[0] in _LIBRARIES
 
 
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] == "taskscope"
+
+
 def user_frame(frame: FrameType | None) -> FrameType | None:
     """The innermost frame that is neither asyncio's nor another event loop library's, `frame` or one of its callers.
 
@@ -56,7 +60,7 @@ def user_frame(frame: FrameType | None) -> FrameType | None:
             continue
         if any(frame.f_code is code for code in _LOOP_RUNNERS):
             return nearest
-        if nearest is None and frame.f_globals.get("__name__", "").partition(".")[0] != "taskscope":
+        if nearest is None and frame.f_code not in _FACTORY_CALLERS and not _is_ours(frame):
             nearest = frame
         frame = frame.f_back
     return nearest

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self, TypeVar, final
 
 from taskscope._scope import TaskScope
-from taskscope._table import tag
+from taskscope._table import set_tag, tag
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class ScopedSteps:
         table.host = asyncio.current_task()
         if timeout is not None:
             timeout.body_runs_in(table.host)
-        token = tag.set(table)
+        token = set_tag(table)
         try:
             return await take()
         finally:

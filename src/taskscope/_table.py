@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from itertools import cycle
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, final
@@ -32,6 +32,9 @@ NO_SITE: Row = (None, 0, None, 0)
 # processor's cache: larger ones make every spawn slower.
 HELD = 128
 
+# The host of a closed table. Not None, for that is what a callback has in the place of a current task.
+_NO_HOST: Any = object()
+
 # While many tasks are pending, about one in 16 gets a done callback that keeps count. The gaps differ, so that no
 # regular pattern in a program ("every 16th task is a supervisor") can hide the others from the sample.
 GAPS = (13, 19, 11, 17, 23, 14, 15)
@@ -51,6 +54,7 @@ class TaskTable:
 
     # What most tables never change stays with the class: a scope that is clean should cost next to nothing.
     parent: TaskTable | None = None
+    shadowed: TaskTable | None = None  # the tag that the host's context had before this one, mostly the parent
     swept = 0
     closed = False
     refusing = False
@@ -156,7 +160,7 @@ class TaskTable:
         self.closed = True
         self.threshold = -1
         self.scope = None
-        self.host = None
+        self.host = _NO_HOST
         if self.rows:
             self.swept += len(self.rows)
             self.rows.clear()
@@ -238,6 +242,14 @@ class TaskTable:
 
 # One for all tables. Nobody waits for it: a table that finds it taken is tidied by its next spawn.
 _tidying = threading.Lock()
+
+
+def set_tag(table: TaskTable) -> Token[TaskTable | None]:
+    token = tag.set(table)
+    shadowed = token.old_value
+    table.shadowed = None if shadowed is Token.MISSING else shadowed
+    return token
+
 
 # The tag: what the running code's tasks belong to. It names the table and not the scope, to save the hot path a step.
 tag: ContextVar[TaskTable | None] = ContextVar("taskscope")

@@ -109,7 +109,7 @@ def _wrap_every_run(open_scope: _Open, leave: _Leave) -> None:
 
 
 async def _in_scope(coro: Coroutine[Any, Any, Any], open_scope: _Open, leave: _Leave) -> Any:
-    # Weakly, and the loop below in a function: the traceback of what the test raises holds this frame and its variables.
+    # Weakly, and the loop below in a function: the traceback of what the test raises holds this frame and its locals.
     before = weakref.WeakSet(asyncio.all_tasks())
     async with open_scope():
         try:

@@ -23,7 +23,7 @@ _LONGEST = ("test_tasks", "test_subprocess", "test_ssl", "test_events", "test_ta
 
 @dataclass(frozen=True)
 class Outcome:
-    """`word` is "passed", "failed" or "skipped", or "started" for a test that never ended. `handed_off` counts tasks."""
+    """`word` is "passed", "failed" or "skipped", or "started" for one that never ended. `handed_off` counts tasks."""
 
     word: str
     handed_off: int = 0

@@ -71,23 +71,21 @@ class Ownership:
             return self.starting[-1]
         if table is None:
             return self._of_lost_context(parent)
-        if _share_context(parent, table.host):
-            return self._by_tag(table.parent, parent)
-        return self._by_tag(table, parent)
+        return self._by_tag(_without_hosts_of_context(table, parent), parent)
 
     def of_scope(self, host: AnyTask | None) -> Owner:
         """The owner of a scope that `host` opens: who would own a task that it spawns there.
 
         A task's own code runs in the task's own context, so the tag is not lost here.
         """
-        table = tag.get(None)
+        tagged = tag.get(None)
+        table = tagged or self.root
         if len(self.aside) or self.starting or (table is not None and table.closed):
-            return self._of_parent(table, host)
-        table = table or self.root
+            return self._of_parent(tagged, host)
         if table is None:
             return NOBODY
         row = table.host_row if host is table.host else table.rows.get(host)  # type: ignore[arg-type]
-        return Owner(table, row or NO_SITE)
+        return self._of_parent(tagged, host) if row is None else Owner(table, row)
 
     def of_task(self, task: AnyTask) -> TaskTable | None:
         """The table that holds a task, None when no open scope does."""
@@ -152,6 +150,17 @@ def task_context(task: AnyTask | None) -> Context | None:
 def _tag_of(task: AnyTask) -> TaskTable | None:
     context = task_context(task)
     return None if context is None else context.get(tag)
+
+
+def _without_hosts_of_context(table: TaskTable, task: AnyTask) -> TaskTable | None:
+    """The innermost scope, outwards from `table`, that was not opened by another task in this task's very context."""
+    walk: TaskTable | None = table
+    while walk is not None:
+        nearest = walk.open_ancestor() if walk.closed else walk
+        if nearest is None or not _share_context(task, nearest.host):
+            break
+        walk = nearest.shadowed
+    return walk
 
 
 def _share_context(task: AnyTask, host: Any) -> bool:

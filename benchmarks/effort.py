@@ -1,0 +1,49 @@
+"""How much a run does: a full one, or a quick one that only shows the order of magnitude."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Numbers of rounds and sizes of samples.
+
+    Attributes:
+        spawn_rounds, scope_rounds, memory_rounds, import_rounds: Rounds of each benchmark.
+        tasks: Tasks in a sample of the spawn benchmarks, for subjects that are not slow.
+        slow_tasks: The same for those that are.
+        scopes: Scopes entered and left in a sample.
+        passing_tasks: Tasks that pass through the one scope whose memory is watched.
+    """
+
+    spawn_rounds: int
+    scope_rounds: int
+    memory_rounds: int
+    import_rounds: int
+    tasks: int
+    slow_tasks: int
+    scopes: int
+    passing_tasks: int
+
+
+FULL = Effort(
+    spawn_rounds=15,
+    scope_rounds=11,
+    memory_rounds=3,
+    import_rounds=15,
+    tasks=20_000,
+    slow_tasks=2_000,
+    scopes=5_000,
+    passing_tasks=5_000_000,
+)
+QUICK = Effort(
+    spawn_rounds=3,
+    scope_rounds=3,
+    memory_rounds=1,
+    import_rounds=3,
+    tasks=3_000,
+    slow_tasks=1_000,
+    scopes=1_000,
+    passing_tasks=200_000,
+)

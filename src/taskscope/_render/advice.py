@@ -1,0 +1,27 @@
+"""What to do about a leak, in a sentence for the one who has to do it."""
+
+from __future__ import annotations
+
+from taskscope._render.groups import Group
+from taskscope._render.words import printable
+
+_GROUP = 'where a task group opened outside the scope answers for it, open the scope with outer_groups="transfer"'
+_HAND_OFF = "if it is meant to outlive the scope, say so with taskscope.hand_off(task, reason=...)"
+
+
+def advice_on_late(group: Group) -> str:
+    it = "it" if len(group.records) == 1 else "them"
+    return f"wait for {it} before the body ends: what a late task uses can be closed by then"
+
+
+def advice_on_leak(group: Group) -> str:
+    it = "it" if len(group.records) == 1 else "them"
+    if any(record.outcome == "survived" for record in group.records):
+        return (
+            f"let {it} be cancelled: re-raise CancelledError where it is caught. "
+            f"Then wait for {it}, or cancel and await {it} in a `finally`"
+        )
+    where = "" if group.first.spawn_site is None else f" in {printable(group.first.spawn_site.function)}"
+    there = " there" if where else ""
+    group_too = "" if group.first.owner is None else f"; {_GROUP}"
+    return f"wait for {it}{where}, or cancel and await {it} in a `finally`{there}{group_too}; {_HAND_OFF}"

@@ -1,0 +1,80 @@
+"""Frames as Python users know them from tracebacks, with the source lines read now."""
+
+from __future__ import annotations
+
+import itertools
+import linecache
+import os
+import re
+import sysconfig
+from collections.abc import Iterable
+
+from taskscope._render.style import Paint
+from taskscope._render.words import clipped, printable, wrapped
+from taskscope._report import Frame
+
+_STDLIB = os.path.normcase(sysconfig.get_path("stdlib")) + os.sep
+# A report can come from another process, whose library lay elsewhere.
+_ANY_STDLIB = re.compile(r"[/\\]lib(?:64)?[/\\]python3\.\d+t?[/\\]")
+_INSTALLED = re.compile(r".*[/\\](?:site|dist)-packages[/\\]")
+
+
+def frame_lines(frames: Iterable[Frame], indent: str, paint: Paint) -> list[str]:
+    """The lines of frames, outermost first.
+
+    Neighbouring frames of one part of the standard library share a line that names their functions: what a reader has
+    to mend is in the frames round it, and its line numbers differ from one Python to the next.
+    """
+    lines: list[str] = []
+    for library, group in itertools.groupby(frames, key=_library):
+        if library is None:
+            for frame in group:
+                lines += _user_lines(frame, indent, paint)
+            continue
+        functions = " > ".join(printable(frame.function) for frame in group)
+        lines += [paint("faint", line) for line in wrapped(f"{library}: {functions}", indent + "  ", indent)]
+    return lines
+
+
+def short_path(file: str) -> str:
+    """The path from the current folder on, or from the package on for what is installed; else as it is."""
+    installed = _INSTALLED.match(file)
+    if installed is not None:
+        return printable(file[installed.end() :])
+    try:
+        here = os.getcwd() + os.sep
+    except OSError:  # the folder is gone
+        return printable(file)
+    return printable(file.removeprefix(here) if len(here) > 1 else file)
+
+
+def _user_lines(frame: Frame, indent: str, paint: Paint) -> list[str]:
+    line = f", line {frame.line}" if frame.line else ""
+    where = f'{indent}File "{short_path(frame.file)}"{line}, in {printable(frame.function)}'
+    source = _source_line(frame)
+    return [paint("place", where), *([clipped(source, indent + "  ")] if source else [])]
+
+
+def _source_line(frame: Frame) -> str:
+    if not frame.line:
+        return ""
+    try:
+        linecache.checkcache(frame.file)
+        return printable(linecache.getline(frame.file, frame.line).strip())
+    except Exception:  # a loader that is somebody else's code
+        return ""
+
+
+def _library(frame: Frame) -> str | None:
+    """The part of the standard library that a frame is in, None for all other code."""
+    file = frame.file
+    if _INSTALLED.match(file) is not None:
+        return None
+    if os.path.normcase(file).startswith(_STDLIB):
+        inside = file[len(_STDLIB) :]
+    else:
+        match = _ANY_STDLIB.search(file)
+        if match is None:
+            return None
+        inside = file[match.end() :]
+    return re.split(r"[/\\]", inside)[0].removesuffix(".py")

@@ -1,0 +1,65 @@
+"""A report in a sentence or two, for which no file has to be read."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from taskscope._render.words import counted, listed, printable
+from taskscope._report import Report, TaskRecord
+
+_COROUTINES = 5
+
+
+def summary(report: Report) -> str:
+    """The headline of a report, and which coroutines were left."""
+    if not report.leaks:
+        return headline(report)
+    return f"{headline(report)} Left: {_coroutines(report.leaks)}."
+
+
+def headline(report: Report) -> str:
+    """What a report comes down to, as one sentence."""
+    return f"taskscope: {_sentence(report, f'scope {printable(report.scope)!r}')}."
+
+
+def _sentence(report: Report, scope: str) -> str:
+    leaks = len(report.leaks) + report.leaks_omitted
+    if report.phase == "body":
+        if report.body is None:
+            return f"{scope} is open, {_of_spawned(leaks, report, 'is' if leaks == 1 else 'are')} alive"
+        others = f", with {counted(leaks, 'other task')} pending" if leaks else ""
+        return f"the body of {scope} was still running when its time was up{others}"
+    if leaks:
+        return f"{counted(leaks, 'task')} outlived {scope}{_what_became_of(report)}"
+    if report.findings:
+        return f"{counted(len(report.findings), 'thing')} beside tasks outlived {scope}"
+    if report.late:
+        return f"nothing outlived {scope}, but {counted(len(report.late), 'task')} ended only after its body had"
+    return f"nothing outlived {scope}, in which {counted(report.spawned, 'task')} {_were(report.spawned)} spawned"
+
+
+def _of_spawned(number: int, report: Report, verb: str) -> str:
+    if report.spawned < number:  # some of them were adopted
+        return f"{counted(number, 'task')} {verb}"
+    return f"{number:,} of its {counted(report.spawned, 'task')} {verb}"
+
+
+def _what_became_of(report: Report) -> str:
+    survived = len(report.survivors)
+    if survived:
+        return f", and {survived:,} survived being cancelled"
+    if all(leak.outcome == "cancelled" for leak in report.leaks) and not report.leaks_omitted:
+        return f" and {_were(len(report.leaks))} cancelled"
+    return ""
+
+
+def _were(number: int) -> str:
+    return "was" if number == 1 else "were"
+
+
+def _coroutines(records: tuple[TaskRecord, ...]) -> str:
+    counts = Counter(record.coroutine for record in records)
+    words = [
+        f"{number:,} x {printable(name)}" if number > 1 else printable(name) for name, number in counts.most_common()
+    ]
+    return listed(words, _COROUTINES)

@@ -1,0 +1,149 @@
+"""A report as text: what was left, where it hangs, who started it, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import final
+
+from taskscope._render.advice import advice_on_late, advice_on_leak
+from taskscope._render.groups import Group, grouped
+from taskscope._render.places import frame_lines
+from taskscope._render.style import Paint, Role, painter
+from taskscope._render.summary import headline
+from taskscope._render.words import counted, listed, printable, wrapped
+from taskscope._report import Frame, Report, TaskRecord
+
+NAMES_SHOWN = 5
+GROUPS_SHOWN = 20
+
+_STEP = "    "
+_COLUMN = " " * 14
+
+_SECTIONS = (
+    ("transferred", "Left to others"),
+    ("ignored", "Left alone"),
+    ("inherited", "Told already, by an inner scope that it survived"),
+)
+
+
+def render(report: Report, *, color: bool = False) -> str:
+    """The text of a report, without a line break at its end."""
+    return "\n".join(_Text(painter(color)).lines_of(report))
+
+
+@final
+class _Text:
+    def __init__(self, paint: Paint) -> None:
+        self._paint = paint
+
+    def lines_of(self, report: Report) -> list[str]:
+        role: Role = "good" if report.ok and report.phase == "exit" else "alarm"
+        lines = [self._paint(role, line) for line in wrapped(headline(report), _STEP, "")]
+        if report.tracking_lost is not None:
+            lines += wrapped(f"Tracking was lost: {printable(report.tracking_lost)}.", _STEP, "")
+        if report.body is not None:
+            lines += ["", *self._group(Group((report.body,)), "The body")]
+        lines += self._groups(report.leaks, None, advice_on_leak if report.phase == "exit" else _no_advice)
+        if report.leaks_omitted:
+            lines += ["", *wrapped(f"{counted(report.leaks_omitted, 'more task')}, too many to describe.", "")]
+        lines += self._groups(report.late, "Late", advice_on_late)
+        for field, heading in _SECTIONS:
+            lines += self._groups(getattr(report, field), heading, _no_advice)
+        for finding in (*report.findings, *report.coverage):
+            lines += ["", *wrapped(printable(finding), _STEP, "")]
+        return lines
+
+    def _groups(self, records: Iterable[TaskRecord], heading: str | None, advice: Callable[[Group], str]) -> list[str]:
+        groups = grouped(records)
+        lines: list[str] = []
+        for group in groups[:GROUPS_SHOWN]:
+            lines += ["", *self._group(group, heading, advice(group))]
+        hidden = groups[GROUPS_SHOWN:]
+        if hidden:
+            tasks = sum(len(group.records) for group in hidden)
+            lines += [
+                "",
+                f"{counted(tasks, 'more task')} in {counted(len(hidden), 'more group')}, see the report's data.",
+            ]
+        return lines
+
+    def _group(self, group: Group, heading: str | None, todo: str = "") -> list[str]:
+        record = group.first
+        lines = [self._title(group, heading)]
+        names = [printable(name) for name, _ in group.counted("name")]
+        lines += self._labelled("name" if len(names) == 1 else "names", listed(names, NAMES_SHOWN))
+        ages = group.ages()
+        if ages is not None:
+            lines += self._labelled("alive for", _seconds(*ages))
+        lines += self._spawning(group)
+        lines += self._frames("waits in" if record.verdict != "runnable" else "stands at", record.stack)
+        for note, _ in group.counted("stack_note"):
+            lines += self._labelled("note", printable(note))
+        for owner, number in group.counted("owner"):
+            lines += self._labelled("held by", _times(number, group) + printable(owner))
+        lines += self._outcomes(group)
+        return lines + self._labelled("to do", todo)
+
+    def _title(self, group: Group, heading: str | None) -> str:
+        count = f"{len(group.records):,} x " if len(group.records) > 1 else ""
+        what = count + printable(group.first.coroutine)
+        verdicts = ", ".join(_times(number, group) + verdict for verdict, number in group.counted("verdict"))
+        title = f"{what} ({verdicts})" if verdicts else what
+        return self._paint("heading", title if heading is None else f"{heading}: {title}")
+
+    def _spawning(self, group: Group) -> list[str]:
+        record = group.first
+        if record.spawn_stack:
+            lines = self._frames("spawned at", record.spawn_stack)
+        elif record.spawn_site is not None:
+            lines = self._frames("spawned at", (record.spawn_site,))
+        else:
+            lines = []
+        for closed, number in group.counted("closed_scope"):
+            text = f"from the context of scope {printable(closed)!r}, which was closed"
+            lines += self._labelled("spawned", _times(number, group) + text)
+        chains = group.spawn_chains()
+        (chain, omitted), _ = chains[0]
+        for frame in chain:
+            lines += self._frames("by a task spawned at", (frame,))
+        if omitted:
+            lines += self._labelled("and so on", f"{counted(omitted, 'more ancestor')}")
+        if len(chains) > 1:
+            others = counted(len(chains) - 1, "other chain")
+            lines += self._labelled("also by", f"{others} of tasks, see spawn_chain in the report's data")
+        return lines
+
+    def _outcomes(self, group: Group) -> list[str]:
+        lines: list[str] = []
+        for (outcome, detail), number in group.outcomes():
+            text = outcome if detail is None else f"{outcome}: {printable(detail)}"
+            lines += self._labelled("outcome", _times(number, group) + text)
+        notes = [record.outcome_detail for record in group.records if record.outcome is None]
+        for detail in dict.fromkeys(note for note in notes if note is not None):
+            lines += self._labelled("because", printable(detail))
+        return lines
+
+    def _frames(self, label: str, frames: tuple[Frame, ...]) -> list[str]:
+        if not frames:
+            return []
+        return [f"  {self._paint('label', label)}", *frame_lines(frames, _STEP, self._paint)]
+
+    def _labelled(self, label: str, text: str) -> list[str]:
+        if not text:
+            return []
+        first, *others = wrapped(text, _COLUMN, f"  {label:{len(_COLUMN) - 3}} ")
+        return [first.replace(label, self._paint("label", label), 1), *others]
+
+
+def _times(number: int, group: Group) -> str:
+    """How many of a group something is true of; nothing where it is all of them."""
+    return "" if number == len(group.records) else f"{number:,} of them "
+
+
+def _no_advice(group: Group) -> str:
+    return ""
+
+
+def _seconds(least: float, most: float) -> str:
+    youngest, oldest = f"{least:.2f}", f"{most:.2f}"
+    return f"{oldest} s" if youngest == oldest else f"{youngest} to {oldest} s"
