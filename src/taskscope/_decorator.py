@@ -43,12 +43,16 @@ def scoped(func: Any = None, /, *, name: str | None = None, **policy: Any) -> An
     checked = check_policy(**policy)
     if func is not None:
         return _wrap(func, name, checked)
-    return lambda func: _wrap(func, name, checked)
+
+    def decorate(func: Any) -> Any:
+        return _wrap(func, name, checked)
+
+    return decorate
 
 
 def _wrap(func: Any, name: str | None, policy: Policy) -> Any:
-    if isinstance(func, staticmethod | classmethod):
-        return type(func)(_wrap(func.__func__, name, policy))  # pyright: ignore[reportUnknownMemberType]
+    if issubclass(type(func), (staticmethod, classmethod)):
+        return type(func)(_wrap(func.__func__, name, policy))
     label = name or getattr(func, "__qualname__", None) or repr(func)
     if inspect.iscoroutinefunction(func):
         return _wrap_coroutine_function(func, label, policy)

@@ -106,8 +106,9 @@ def install(
         raise TypeError(f"loop={loop!r}: must be None or an event loop of asyncio, not {type(loop).__name__}")
     if root is None and policy:
         raise ValueError(f"{', '.join(policy)}: a policy is the root scope's, so root= must name one")
-    if policy.get("timeout") is not None:
-        raise ValueError(f"timeout={policy['timeout']!r}: a root scope has no body that could time out")
+    timeout = policy.get("timeout")
+    if timeout is not None:
+        raise ValueError(f"timeout={timeout!r}: a root scope has no body that could time out")
     policy.setdefault("on_leak", "log")
     checked = check_policy(**policy)
     if is_off():

@@ -78,7 +78,7 @@ def check_policy(
         _check_callback("on_report", on_report, "None or a function that takes a Report")
     _check_word("outer_groups", outer_groups, _OUTER_GROUPS)
     _check_word("spawn_site", spawn_site, _SPAWN_SITE)
-    if not isinstance(scan, bool):
+    if not isinstance(scan, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"scan={scan!r}: must be True or False")
     if watch is not None:
         raise ValueError(f"watch={watch!r}: watching the body is not supported in this version, leave it None")

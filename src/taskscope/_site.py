@@ -23,9 +23,9 @@ _PROGRAMS_OF_OURS = "taskscope._demo"
 _FACTORY_CALLERS = (CREATE_TASK, base_events.BaseEventLoop.create_task.__code__)
 
 # What runs the loop. Callers further out did not spawn anything, they started the program.
-_LOOP_RUNNERS = (
+_LOOP_RUNNERS: tuple[CodeType, ...] = (
     events.Handle._run.__code__,  # pyright: ignore[reportPrivateUsage]
-    base_events.BaseEventLoop._run_once.__code__,  # type: ignore[attr-defined]
+    vars(base_events.BaseEventLoop)["_run_once"].__code__,
     base_events.BaseEventLoop.run_forever.__code__,
     base_events.BaseEventLoop.run_until_complete.__code__,
     runners.Runner.run.__code__,

@@ -9,7 +9,8 @@ import weakref
 from asyncio import tasks
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, final
+from types import CodeType, FunctionType, MethodType
+from typing import Any, cast, final
 
 from taskscope._backends._ownership import Owner, Ownership, current_task
 from taskscope._site import CREATE_TASK, GROUP_CREATE_TASK, cut, note_site, user_frame
@@ -18,7 +19,10 @@ from taskscope._table import NO_SITE, AnyTask, Row, TaskTable, tag
 Factory = Callable[..., Any]
 
 # AnyIO recognises an eager factory by this code object and takes the constructor out of its closure.
-_EAGER_CODE = asyncio.eager_task_factory.__code__ if sys.version_info >= (3, 12) else None
+if sys.version_info >= (3, 12):
+    _EAGER_CODE: CodeType | None = asyncio.eager_task_factory.__code__
+else:
+    _EAGER_CODE = None
 
 # Set on every factory made here: the factory that it replaced (None: there was none).
 _REPLACED = "_taskscope_replaced"
@@ -111,17 +115,17 @@ class LoopTracking:
 
 
 def _parts_of_callable(part: object) -> list[object]:
-    kind = type(part)
-    if kind is functools.partial:
-        return [part.func, *part.args, *part.keywords.values()]  # type: ignore[attr-defined]
-    if kind is type(_parts_of_callable):
-        cells = part.__closure__ or ()  # type: ignore[attr-defined]
-        return [cell.cell_contents for cell in cells if _is_filled(cell)]
-    if kind is type(_Bound().method):
-        return [part.__self__, part.__func__]  # type: ignore[attr-defined]
-    attributes = getattr(part, "__dict__", None)
+    if isinstance(part, functools.partial):
+        return [part.func, *part.args, *part.keywords.values()]
+    if isinstance(part, FunctionType):
+        return [cell.cell_contents for cell in part.__closure__ or () if _is_filled(cell)]
+    if isinstance(part, MethodType):
+        return [part.__self__, part.__func__]
+    attributes: Any = getattr(part, "__dict__", None)
     # of an object only what can be the callable it wraps: a factory that is an instance, not the application behind it
-    return [value for value in attributes.values() if callable(value)] if type(attributes) is dict else []
+    if type(attributes) is not dict:
+        return []
+    return [value for value in cast("dict[str, object]", attributes).values() if callable(value)]
 
 
 def _is_filled(cell: Any) -> bool:
@@ -129,10 +133,6 @@ def _is_filled(cell: Any) -> bool:
         return cell.cell_contents is not None
     except ValueError:
         return False
-
-
-class _Bound:
-    def method(self) -> None: ...
 
 
 # The tracking that was asked for last, beside its loop: mostly there is one loop, and a weak dictionary is slow.

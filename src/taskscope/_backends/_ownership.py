@@ -6,6 +6,7 @@ import asyncio
 import gc
 import sys
 import weakref
+from collections.abc import Callable
 from contextvars import Context
 from typing import Any, NamedTuple, final
 
@@ -15,7 +16,7 @@ if sys.version_info >= (3, 12):
     current_task = asyncio.current_task
 else:
     # the Python function of 3.11 costs five times this look-up
-    current_task = asyncio.tasks._current_tasks.get  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
+    current_task: Callable[[asyncio.AbstractEventLoop], AnyTask | None] = vars(asyncio.tasks)["_current_tasks"].get
 
 
 class Owner(NamedTuple):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 
 @asynccontextmanager
-async def price_server() -> AsyncIterator[int]:
+async def price_server() -> AsyncGenerator[int]:
     """Serve while the block runs, and give the port."""
     connections: set[asyncio.Task[None]] = set()
 

@@ -183,4 +183,6 @@ def waiter_of(task: object) -> object:
     if waiter is not UNKNOWN:
         return waiter
     attributes: Any = c_field(task, "__dict__")
-    return attributes.get("_fut_waiter", UNKNOWN) if type(attributes) is dict else UNKNOWN
+    if type(attributes) is not dict:
+        return UNKNOWN
+    return cast("dict[str, object]", attributes).get("_fut_waiter", UNKNOWN)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import final
 
-from taskscope._report import Frame, Outcome, TaskRecord
+from taskscope._report import Frame, TaskRecord
 
 
 @final
@@ -26,10 +26,9 @@ class Group:
         values = (getattr(record, field) for record in self.records)
         return Counter(value for value in values if value is not None).most_common()
 
-    def outcomes(self) -> list[tuple[tuple[Outcome, str | None], int]]:
-        return Counter(
-            (record.outcome, record.outcome_detail) for record in self.records if record.outcome is not None
-        ).most_common()
+    def outcomes(self) -> list[tuple[tuple[str, str | None], int]]:
+        ended = [record for record in self.records if record.outcome is not None]
+        return Counter((str(record.outcome), record.outcome_detail) for record in ended).most_common()
 
     def spawn_chains(self) -> list[tuple[tuple[tuple[Frame, ...], int], int]]:
         return Counter((record.spawn_chain, record.spawn_chain_omitted) for record in self.records).most_common()
