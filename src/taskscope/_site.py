@@ -22,26 +22,40 @@ _PROGRAMS_OF_OURS = "taskscope._demo"
 
 _FACTORY_CALLERS = (CREATE_TASK, base_events.BaseEventLoop.create_task.__code__)
 
-# What runs the loop. Callers further out did not spawn anything, they started the program.
-_LOOP_RUNNERS: tuple[CodeType, ...] = (
-    events.Handle._run.__code__,  # pyright: ignore[reportPrivateUsage]
-    vars(base_events.BaseEventLoop)["_run_once"].__code__,
-    base_events.BaseEventLoop.run_forever.__code__,
-    base_events.BaseEventLoop.run_until_complete.__code__,
-    runners.Runner.run.__code__,
-    runners.run.__code__,
+# What runs the loop, by the ids of its code objects, which live as long as asyncio does: they are slow to compare.
+# Callers further out did not spawn anything, they started the program.
+_LOOP_RUNNERS = frozenset(
+    map(
+        id,
+        (
+            events.Handle._run.__code__,  # pyright: ignore[reportPrivateUsage]
+            vars(base_events.BaseEventLoop)["_run_once"].__code__,
+            base_events.BaseEventLoop.run_forever.__code__,
+            base_events.BaseEventLoop.run_until_complete.__code__,
+            runners.Runner.run.__code__,
+            runners.run.__code__,
+        ),
+    )
 )
 
+# Whether the code of a file belongs to a library, for files seen before: a spawn may have to look at many frames.
+_known_files: dict[str, bool] = {}
+_MOST_KNOWN_FILES = 10_000
 
-def is_library_frame(frame: FrameType) -> bool:
+
+def _is_library_frame(frame: FrameType) -> bool:
+    file = frame.f_code.co_filename
+    known = _known_files.get(file)
+    if known is not None:
+        return known
     module = frame.f_globals.get("__name__")
-    if type(module) is not str or module.startswith(_PROGRAMS_OF_OURS):
-        return False
-    return module.partition(".")[0] in _LIBRARIES
-
-
-def _is_ours(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__")).partition(".")[0] == "taskscope"
+    is_library = (
+        type(module) is str and module.partition(".")[0] in _LIBRARIES and not module.startswith(_PROGRAMS_OF_OURS)
+    )
+    # Only a module's own file stands for one module: code that was made from a string can come from any.
+    if frame.f_globals.get("__file__") == file and len(_known_files) < _MOST_KNOWN_FILES:
+        _known_files[file] = is_library
+    return is_library
 
 
 def user_frame(frame: FrameType | None) -> FrameType | None:
@@ -51,19 +65,25 @@ def user_frame(frame: FrameType | None) -> FrameType | None:
 
     Where the loop itself spawned (a stream server's connection handler), the innermost frame that is not ours.
     """
-    nearest: FrameType | None = None
-    while frame is not None:
-        if not is_library_frame(frame):
-            if frame.f_back is None or frame.f_back.f_code not in _FACTORY_CALLERS:
-                return frame
-            frame = frame.f_back
-            continue
-        if any(frame.f_code is code for code in _LOOP_RUNNERS):
-            return nearest
-        if nearest is None and frame.f_code not in _FACTORY_CALLERS and not _is_ours(frame):
-            nearest = frame
+    walk = frame
+    while walk is not None:
+        if not _is_library_frame(walk):
+            caller = walk.f_back
+            if caller is None or caller.f_code not in _FACTORY_CALLERS:
+                return walk
+        elif id(walk.f_code) in _LOOP_RUNNERS:
+            break
+        walk = walk.f_back
+    return _library_that_spawned(frame)
+
+
+def _library_that_spawned(frame: FrameType | None) -> FrameType | None:
+    while frame is not None and id(frame.f_code) not in _LOOP_RUNNERS:
+        module = str(frame.f_globals.get("__name__"))
+        if frame.f_code not in _FACTORY_CALLERS and module.partition(".")[0] != "taskscope":
+            return frame
         frame = frame.f_back
-    return nearest
+    return None
 
 
 def note_site(frame: FrameType | None, origin: Row) -> Row:

@@ -260,7 +260,7 @@ def _spawn(
     if type(context) is Context and (context.get(tag) or ownership.root) is not owner.table:
         owner = owner._replace(aside=True)
     row = _note(owner)
-    ownership.starting.append(owner._replace(origin=row))
+    ownership.starting.append(Owner(owner.table, row, owner.aside, owner.closed))
     try:
         task = make()
     finally:
