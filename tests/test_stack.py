@@ -21,6 +21,7 @@ import anyio
 import pytest
 
 import taskscope._diagnosis
+from taskscope._backends._ownership import running_task
 from taskscope._diagnosis.stack import KEPT, Chain, await_chain, shown_frames, task_chain
 
 PACKAGE = Path(taskscope._diagnosis.__file__).parent.parent
@@ -430,7 +431,7 @@ def looks_at(task: asyncio.Task[Any]) -> Chain:
 
 
 async def looks_at_itself() -> Chain:
-    task = asyncio.current_task()
+    task = running_task(asyncio.get_running_loop())
     assert task is not None
     return looks_at(task)
 

@@ -5,6 +5,7 @@ Nothing that a scope starts outlives it: tasks that do are found, cancelled and 
 
 from taskscope._decorator import scoped
 from taskscope._errors import DeadlockError, ScopeTimeoutError, TaskLeakError, TaskLeakWarning, TaskScopeError
+from taskscope._finding import find_deadlocked
 from taskscope._handing import hand_off
 from taskscope._install import Installation, install, run
 from taskscope._report import Frame, Report, TaskRecord, Wait
@@ -23,6 +24,7 @@ __all__ = [
     "TaskScopeError",
     "Wait",
     "current_scope",
+    "find_deadlocked",
     "hand_off",
     "install",
     "run",

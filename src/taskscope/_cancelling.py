@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import final
 
 from taskscope._backends import _asyncio as backend
+from taskscope._backends._cycles import cancel_by_waking
 from taskscope._diagnosis.describe import safe_repr
 from taskscope._diagnosis.stack import Chain, task_chain
 from taskscope._report import Frame, TaskRecord
@@ -14,6 +15,11 @@ from taskscope._table import AnyTask, Row
 
 MAX_CANCELS = 8
 """How often one task is cancelled at most."""
+
+DYING_WISHES = 128
+"""How many tasks that dying tasks have spawned are cancelled while there is time, or as many as were cancelled at first
+if that is more. The rest is left to the last round: what multiplies when it is cancelled would otherwise go on to do so
+for as long as it is given."""
 
 FIRST_PAUSE = 0.005
 """Seconds from the first round of cancelling to the second. Each further pause is twice as long."""
@@ -37,26 +43,31 @@ class Cancelling:
         self._host = host
         self._attempts: dict[AnyTask, _Attempt] = {}
         self._pause = FIRST_PAUSE
+        self._at_first = 0
 
     def next_pause(self) -> float:
         pause = self._pause
         self._pause *= 2
         return pause
 
-    def cancel_due(self, pending: Iterable[AnyTask], *, hurry: bool) -> int:
+    def cancel_due(self, pending: Iterable[AnyTask], *, hurry: bool, last: bool = False) -> int:
         """Cancels those for which it is time. Returns how many of these cancels came back to the host.
 
         hurry: little time is left, so even tasks are cancelled that may be busy cleaning up.
+        last: no time is left, and what is spawned from now on does not get to run.
 
         A task that awaits the scope's host passes its cancellation on to it. That is our own doing and is taken back.
         """
         tasks = list(pending)
         alive = {id(self._rows[task]) for task in tasks}
-        due = [task for task in tasks if self._is_due(task, alive, hurry)]
+        due = [task for task in tasks if self._is_due(task, alive, hurry) and (last or not self._is_one_too_many(task))]
+        self._at_first = self._at_first or len(due)
         echoes = 0
         for task in due:
             before = self._host.cancelling()
             self._cancel(task)
+            if self._host.cancelling() > before:
+                cancel_by_waking(task)  # what it awaits waits for it
             while self._host.cancelling() > before:
                 self._host.uncancel()
                 echoes += 1
@@ -68,10 +79,16 @@ class Cancelling:
             # A task that another one spawned in order to clean up gets the time to do so, as long as that one waits.
             spawner = self._rows[task][2]
             return hurry or not self._attempts or spawner is None or id(spawner) not in alive
-        if attempt.undeliverable or attempt.cancels >= MAX_CANCELS or backend.is_runnable(task):
+        if attempt.undeliverable or attempt.cancels >= MAX_CANCELS:
             return False
+        if backend.is_runnable(task):
+            return hurry  # it may be on its way out, or spin for ever
         swallowed = self._notice_swallowing(task, attempt)
         return swallowed or hurry
+
+    def _is_one_too_many(self, task: AnyTask) -> bool:
+        newcomers = len(self._attempts) - self._at_first
+        return task not in self._attempts and newcomers > max(DYING_WISHES, self._at_first)
 
     def _cancel(self, task: AnyTask) -> None:
         attempt = self._attempts.setdefault(task, _Attempt())

@@ -9,15 +9,27 @@ from dataclasses import replace
 from typing import Any, final
 
 from taskscope._backends import _asyncio as backend
+from taskscope._backends._ownership import running_task
 from taskscope._cancelling import Cancelling
 from taskscope._diagnosis.describe import describe, group_name, owning_group, safe_repr
+from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._diagnosis.stack import task_chain
 from taskscope._policy import Policy
+from taskscope._proving import is_blocked, prove_tasks, prove_while_host_waits
 from taskscope._report import TaskRecord
 from taskscope._table import NO_SITE, AnyTask, Row, TaskTable
 
 DESCRIBED_LIMIT = 1_000
 """Leaks beyond this number are cancelled like the others, and counted, but not described."""
+
+PROVEN_LIMIT = 2_000
+"""With more leaks than this no proof is looked for: it would hold up the loop for more than a tenth of a second."""
+
+WAITED_FOR_LIMIT = 200
+"""With more pending tasks than this the grace is waited out without asking whether that is in vain."""
+
+FIRST_LOOK = 0.005
+"""Seconds until that is asked for the first time. Each further pause is twice as long."""
 
 
 @final
@@ -25,9 +37,11 @@ class Closing:
     """One run through the end of a scope, in the scope's host task or whichever task ends it."""
 
     def __init__(self, table: TaskTable, policy: Policy, excused: Iterable[AnyTask]) -> None:
-        host = asyncio.current_task()
+        host = running_task(asyncio.get_running_loop())
         assert host is not None
         self.late: list[TaskRecord] = []
+        # What the report says could not be looked at, or had no room.
+        self.coverage: tuple[str, ...] = ()
         self.transferred: dict[AnyTask, TaskRecord] = {}
         self.ignored: dict[AnyTask, TaskRecord] = {}
         self.leaks: dict[AnyTask, TaskRecord] = {}
@@ -35,15 +49,17 @@ class Closing:
         self.survivors: dict[AnyTask, TaskRecord] = {}
         # The first cancellation from outside that came while this was at work. It is for the caller to raise again.
         self.cancelled_by: asyncio.CancelledError | None = None
-        self._loop = asyncio.get_running_loop()
+        self._clock = backend.Clock(asyncio.get_running_loop())
         self._table = table
         self._policy = policy
         self._host = host
         self.excused = {host, *excused}
         self._waited_for: dict[AnyTask, Row] = {}
         self._cancelling_before = host.cancelling()
+        self._awaits_echo = False
         self._seen_leaking: set[AnyTask] = set()
-        self._started = self._loop.time()
+        self._stuck: dict[int, tuple[int, ...]] = {}
+        self._started = self._clock.time()
         self._settled = self._started
 
     @property
@@ -54,10 +70,25 @@ class Closing:
         pending = self._pending()
         if pending and grace:
             pending = await self._wait_out_grace(pending)
+        pending = [task for task in pending if not self._closes_a_collected_generator(task)]
+        if pending:
+            pending = await self._prove(pending)
         if pending:
             self._describe_leaks(pending)
             await self._cancel(pending)
         self._note_late()
+
+    async def _prove(self, pending: list[AnyTask]) -> list[AnyTask]:
+        """Looks which tasks nothing can wake, and returns those that are pending then."""
+        if len(pending) > PROVEN_LIMIT:
+            self.coverage = (f"{len(pending):,} tasks are too many to look for a proof of deadlock",)
+            return pending
+        await self.guarded(self._look_for_proof(), shield=True)
+        return self._pending()
+
+    async def _look_for_proof(self) -> None:
+        proof = await backend.called_back(lambda future: prove_tasks(self._table, future))
+        self._stuck = {} if proof is None else proof.stuck
 
     async def guarded(self, work: Coroutine[Any, Any, None], *, shield: bool) -> bool:
         """Runs our own waiting. A cancellation from outside is kept for later. False when one came."""
@@ -65,7 +96,7 @@ class Closing:
             with backend.shielded() if shield else _no_shield():
                 await work
         except asyncio.CancelledError as cancellation:
-            if self._host.cancelling() <= self._cancelling_before:
+            if self._awaits_echo and self._host.cancelling() <= self._cancelling_before:
                 return True  # an echo: a task that awaits the host has passed on our own cancel, which was taken back
             self.cancelled_by = self.cancelled_by or cancellation
             return False
@@ -87,12 +118,7 @@ class Closing:
     def _is_left_alone(self, task: AnyTask) -> bool:
         row = self._table.rows.get(task, NO_SITE)
         if row[0] is not None and row[0].co_name == "__del__":
-            record = describe(task, row, task_chain(task))
-            self.ignored[task] = replace(
-                record,
-                outcome_detail="spawned by a finalizer, which may run in the middle of anybody's code: "
-                "whose task it is cannot be told",
-            )
+            self._ignore(task, row, "spawned by a finalizer")
             return True
         if self._policy.outer_groups == "transfer":
             group = self._outer_group(task)
@@ -100,6 +126,24 @@ class Closing:
                 self.transferred[task] = replace(describe(task, row, task_chain(task)), owner=group)
                 return True
         return False
+
+    def _closes_a_collected_generator(self, task: AnyTask) -> bool:
+        """Whether the loop has spawned a task to close an asynchronous generator that nobody refers to any more.
+
+        Such a task is waited for like any other, for it mostly is the scope's, but it is not known to be.
+        """
+        row = self._table.rows.get(task, NO_SITE)
+        if row[0] is not None or type(task.get_coro()).__name__ != "async_generator_athrow":
+            return False
+        self.excused.add(task)
+        self._ignore(task, row, "closes a generator for the garbage collector")
+        return True
+
+    def _ignore(self, task: AnyTask, row: Row, what: str) -> None:
+        self.ignored[task] = replace(
+            describe(task, row, task_chain(task)),
+            outcome_detail=f"{what}, which may run in the middle of anybody's code: whose task it is cannot be told",
+        )
 
     def _outer_group(self, task: AnyTask) -> str | None:
         """The group that holds a task, where that group was opened outside the scope."""
@@ -112,76 +156,101 @@ class Closing:
         deadline = self._started + self._policy.grace
         # Inside an AnyIO scope that is cancelled already no wait would last: the grace is due all the same, bounded.
         shield = backend.in_cancelled_anyio_scope()
-        while pending and self._loop.time() < deadline:
-            if not await self.guarded(backend.wait_ended(pending, deadline), shield=shield):
-                self._settled = self._loop.time()
+        pause = FIRST_LOOK
+        while pending and self.cancelled_by is None and self._clock.time() < deadline:
+            until = min(deadline, self._clock.time() + pause)
+            if not await self.guarded(self._clock.wait_ended(pending, until), shield=shield):
+                self._settled = self._clock.time()
                 return self._pending()
             pending = self._pending()
+            if pending and until < deadline and await self._is_hopeless(pending, shield=shield):
+                break
+            pause *= 2
         if pending:
             await self.guarded(backend.settle(pending), shield=shield)
             pending = self._pending()
-        self._settled = self._loop.time()
+        self._settled = self._clock.time()
         return pending
 
+    async def _is_hopeless(self, pending: list[AnyTask], *, shield: bool) -> bool:
+        """Whether nothing can end any of the tasks before this exit is over: to wait on would be in vain."""
+        if len(pending) > WAITED_FOR_LIMIT or not all(map(is_blocked, pending)):
+            return False
+        stuck: dict[int, tuple[int, ...]] = {}
+
+        async def look() -> None:
+            proof = await backend.called_back(lambda future: prove_while_host_waits(self._table, future))
+            stuck.update({} if proof is None else proof.stuck)
+
+        await self.guarded(look(), shield=shield)
+        return all(id(task) in stuck for task in self._pending())
+
     def _describe_leaks(self, tasks: list[AnyTask]) -> None:
+        diagnosis = Diagnosis([*tasks, self._host], self._stuck)
         for task in tasks:
             self._seen_leaking.add(task)
             if len(self.leaks) >= DESCRIBED_LIMIT:
                 self.omitted += 1
                 continue
-            self.leaks[task] = self._leak(task)
+            self.leaks[task] = self._leak(task, diagnosis)
 
-    def _leak(self, task: AnyTask) -> TaskRecord:
+    def _leak(self, task: AnyTask, diagnosis: Diagnosis) -> TaskRecord:
         row = self._waited_for[task]
         group, opener = owning_group(task)
         return replace(
-            describe(task, row, task_chain(task)),
+            diagnosis.record(task, row),
             owner=None if group is None else group_name(group, opener),
             closed_scope=self._table.closed_scope_of(task),
         )
 
     async def _cancel(self, tasks: list[AnyTask]) -> None:
         cancelling = Cancelling(self._waited_for, self._host)
-        deadline = self._loop.time() + self._policy.cancel_timeout
+        deadline = self._clock.time() + self._policy.cancel_timeout
         pending = tasks
         while True:
             await self._cancel_round(cancelling, pending, hurry=self._is_half_over(deadline))
-            until = min(deadline, self._loop.time() + cancelling.next_pause())
-            await self.guarded(backend.wait_ended(pending, until), shield=True)
+            until = min(deadline, self._clock.time() + cancelling.next_pause())
+            await self.guarded(self._clock.wait_ended(pending, until), shield=True)
             pending = self._pending()
             self._describe_newcomers(pending)
-            if not pending or self._loop.time() >= deadline:
+            if not pending or self._clock.time() >= deadline:
                 break
         if pending:
             pending = await self._cancel_for_the_last_time(cancelling, pending)
-        self._settled = self._loop.time()
+        self._settled = self._clock.time()
         for task, record in self.leaks.items():
             self.leaks[task] = cancelling.with_outcome(task, record)
         self.survivors = {task: self.leaks[task] for task in pending if task in self.leaks}
 
-    async def _cancel_round(self, cancelling: Cancelling, pending: list[AnyTask], *, hurry: bool) -> None:
-        if cancelling.cancel_due(pending, hurry=hurry):
+    async def _cancel_round(
+        self, cancelling: Cancelling, pending: list[AnyTask], *, hurry: bool, last: bool = False
+    ) -> None:
+        if cancelling.cancel_due(pending, hurry=hurry, last=last):
+            self._awaits_echo = True
             await self.guarded(backend.one_turn(), shield=True)  # where the echo arrives, if at all
+            self._awaits_echo = False
 
     async def _cancel_for_the_last_time(self, cancelling: Cancelling, pending: list[AnyTask]) -> list[AnyTask]:
         """Time is up. What a task spawns from here on dies before its first step, or respawning would never end."""
         self._table.refuse()
-        await self._cancel_round(cancelling, pending, hurry=True)
+        await self._cancel_round(cancelling, pending, hurry=True, last=True)
         await self.guarded(backend.settle(pending), shield=True)
         pending = self._pending()
         self._describe_newcomers(pending)
         return pending
 
     def _is_half_over(self, deadline: float) -> bool:
-        return deadline - self._loop.time() <= self._policy.cancel_timeout / 2
+        return deadline - self._clock.time() <= self._policy.cancel_timeout / 2
 
     def _describe_newcomers(self, pending: list[AnyTask]) -> None:
         self._describe_leaks([task for task in pending if task not in self._seen_leaking])
 
     def _note_late(self) -> None:
-        for task, row in self._waited_for.items():
-            if task.done() and task not in self._seen_leaking and len(self.late) < DESCRIBED_LIMIT:
-                self.late.append(late_record(task, row))
+        late = [task for task in self._waited_for if task.done() and task not in self._seen_leaking]
+        self.late = [late_record(task, self._waited_for[task]) for task in late[:DESCRIBED_LIMIT]]
+        omitted = len(late) - len(self.late)
+        if omitted:
+            self.coverage = (f"{omitted:,} more tasks ended late, too many to describe",)
 
 
 def late_record(task: AnyTask, row: Row) -> TaskRecord:

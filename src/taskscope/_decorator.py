@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from types import CodeType
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
@@ -16,7 +16,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Y = TypeVar("Y")
 S = TypeVar("S")
-F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any] | AsyncGenerator[Any, Any]])
+F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any] | AsyncIterator[Any]])
 
 
 @overload
@@ -82,22 +82,21 @@ def _wrap_generator_function(
     @functools.wraps(func)
     async def in_scope(*args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Y, S]:
         steps: Any = func(*args, **kwargs)
-        async with ScopedSteps(TaskScope._of(policy, name, defined_at)) as scope:  # pyright: ignore[reportPrivateUsage]
-            take_step = functools.partial(steps.asend, None)
+        async with ScopedSteps(TaskScope._of(policy, name, defined_at), steps) as scope:  # pyright: ignore[reportPrivateUsage]
+            take_step = scope.first
             while True:
                 try:
                     item = await scope.step(take_step)
                 except StopAsyncIteration:
                     return
+                finally:
+                    del take_step  # it can hold an exception whose traceback holds this frame
                 try:
                     sent = yield item
-                except GeneratorExit:
-                    await scope.step(steps.aclose)
-                    raise
                 except BaseException as error:
-                    take_step = functools.partial(steps.athrow, error)
+                    take_step = scope.throwing(error)
                 else:
-                    take_step = functools.partial(steps.asend, sent)
+                    take_step = scope.sending(sent)
 
     return in_scope
 
@@ -117,6 +116,8 @@ def _refusal(func: Any) -> str:
         )
     if inspect.isclass(func):
         return f"{what}: scoped decorates functions, not classes; decorate the class's async methods"
+    if inspect.iscoroutinefunction(type(func).__call__) or inspect.isasyncgenfunction(type(func).__call__):
+        return f"{what}: scoped decorates functions; decorate the object's method `async def __call__`"
     return (
         f"{what}: scoped decorates `async def` functions, and this one is not; make it async, or put "
         "`async with TaskScope():` round the code that spawns, or run it with taskscope.run(...)"

@@ -9,8 +9,10 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack, final
 
-from taskscope._backends._asyncio import running_loop
+from taskscope._backends._asyncio import one_turn, running_loop
 from taskscope._backends._factory import LoopTracking, tracking_of
+from taskscope._backends._ownership import all_tasks, running_task
+from taskscope._diagnosis.describe import safe_repr
 from taskscope._errors import TaskScopeError
 from taskscope._off import is_off
 from taskscope._policy import PolicyArguments, check_name, check_policy
@@ -29,6 +31,7 @@ class Installation:
         self._tracking = tracking
         self._root: TaskScope | None = None
         self._is_on = tracking is not None
+        self._is_closing = False
 
     @property
     def root(self) -> TaskScope | None:
@@ -52,24 +55,34 @@ class Installation:
         self._tracking.installation = None
         if self._root is not None:
             self._tracking.ownership.root = None
-            self._root._shut()  # pyright: ignore[reportPrivateUsage]
+            self._root._give_up()  # pyright: ignore[reportPrivateUsage]
         self._tracking.release()
 
     async def aclose(self) -> None:
         """Judges the root scope, if there is one, as the end of a `TaskScope` would, and uninstalls.
 
-        To be awaited on the loop it is about. Tasks that wait for the one that runs this are not waited for.
+        To be awaited on the loop it is about. Tasks that wait for the one that runs this are not waited for. Does
+        nothing where another task is at it already.
 
         Raises:
             TaskLeakError: With `on_leak="raise"`.
         """
+        await self._close(None)
+
+    async def _close(self, exc: BaseException | None) -> None:
         root, tracking = self._root, self._tracking
+        if self._is_closing:
+            return
         if root is None or tracking is None or not self._is_on:
             self.uninstall()
             return
+        self._is_closing = True
         try:
-            await root._end_root(_tasks_waiting_for_current())  # pyright: ignore[reportPrivateUsage]
+            if tracking.ownership.starting:
+                await one_turn()  # in the first step of an eager task, for which nobody can wait before that is over
+            await root._end_root(_tasks_waiting_for_current(), exc)  # pyright: ignore[reportPrivateUsage]
         finally:
+            self._is_closing = False
             self.uninstall()
 
     async def __aenter__(self) -> Self:
@@ -78,7 +91,7 @@ class Installation:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.aclose()
+        await self._close(exc)
 
 
 def install(
@@ -103,20 +116,20 @@ def install(
     if loop is None:
         loop = running_loop()
     elif not isinstance(loop, asyncio.AbstractEventLoop):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"loop={loop!r}: must be None or an event loop of asyncio, not {type(loop).__name__}")
+        raise TypeError(f"loop={safe_repr(loop)}: must be None or an event loop of asyncio, not {type(loop).__name__}")
     if root is None and policy:
         raise ValueError(f"{', '.join(policy)}: a policy is the root scope's, so root= must name one")
-    timeout = policy.get("timeout")
-    if timeout is not None:
-        raise ValueError(f"timeout={timeout!r}: a root scope has no body that could time out")
+    for argument in ("timeout", "watch"):
+        if policy.get(argument) is not None:
+            raise ValueError(f"{argument}={safe_repr(policy.get(argument))}: a root scope has no body to be ended")
     policy.setdefault("on_leak", "log")
     checked = check_policy(**policy)
     if is_off():
         return Installation(None)
     tracking = tracking_of(loop)
     installation: Installation | None = tracking.installation
-    if root is not None and installation is not None and installation.root is not None:
-        raise TaskScopeError(f"root={root!r}: the loop has the root scope {installation.root.name!r} already")
+    if root is not None and tracking.ownership.root is not None:
+        raise TaskScopeError(f"root={root!r}: the loop has the root scope {tracking.ownership.root.name!r} already")
     if installation is None:
         installation = tracking.installation = Installation(tracking)
         tracking.acquire()
@@ -153,12 +166,18 @@ def run(
         Besides what `main` raises, what leaving a `TaskScope` raises.
     """
     try:
-        if backend != "asyncio":
-            raise ValueError(f'backend={backend!r}: must be "asyncio", the only backend supported in this version')
+        if not isinstance(backend, str) or backend != "asyncio":  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(
+                f'backend={safe_repr(backend)}: must be "asyncio", the only backend supported in this version'
+            )
         if not inspect.iscoroutine(main):
-            raise TypeError(f"main={main!r}: must be a coroutine, as the call of an `async def` function returns it")
+            raise TypeError(
+                f"main={safe_repr(main)}: must be a coroutine, as the call of an `async def` function returns it"
+            )
         check_name(name)
         checked = check_policy(**policy)
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError("taskscope.run() cannot be called from a running event loop; open a TaskScope there")
         with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
             scope = TaskScope._of(checked, name or main.__qualname__, (main.cr_code, -1))  # pyright: ignore[reportPrivateUsage]
             result: T = runner.run(_in_root(main, scope))
@@ -176,9 +195,9 @@ async def _in_root(main: Coroutine[Any, Any, T], scope: TaskScope) -> T:
 
 def _tasks_waiting_for_current() -> list[AnyTask]:
     """The tasks that await the current one, directly or through others: to wait for them would be a deadlock."""
-    current = asyncio.current_task()
+    current = running_task(asyncio.get_running_loop())
     waiting: list[AnyTask] = []
-    for task in asyncio.all_tasks():
+    for task in all_tasks():
         seen: set[int] = set()
         awaited: Any = task
         while awaited is not None and awaited is not current and id(awaited) not in seen:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Container
 
 from taskscope._backends._factory import LoopTracking
-from taskscope._backends._ownership import task_context
+from taskscope._backends._ownership import all_tasks, task_context
 from taskscope._diagnosis.describe import safe_repr
 from taskscope._table import NO_SITE, AnyTask, TaskTable, tag
 
@@ -19,7 +18,7 @@ def recover_tasks(table: TaskTable, tracking: LoopTracking, excused: Container[A
     recovered = 0
     known = tracking.ownership.aside
     host_context = task_context(table.host)
-    for task in asyncio.all_tasks():
+    for task in all_tasks():
         if task in table.rows or task in excused or task in known or task is table.host:
             continue
         context = task_context(task)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, TypedDict, cast, get_args
 
+from taskscope._diagnosis.describe import safe_repr
 from taskscope._report import Report
 
 OnLeakName = Literal["raise", "warn", "log", "ignore"]
@@ -29,7 +31,7 @@ class PolicyArguments(TypedDict, total=False):
     on_leak: OnLeak
     on_report: OnReport | None
     timeout: float | None
-    watch: None
+    watch: float | None
     outer_groups: OuterGroups
     ignore: tuple[()]
     find: tuple[Literal["tasks"]]
@@ -46,6 +48,7 @@ class Policy:
     on_leak: OnLeak = "raise"
     on_report: OnReport | None = None
     timeout: float | None = None
+    watch: float | None = None
     outer_groups: OuterGroups = "leak"
     scan: bool = False
     spawn_site: SpawnSite = "site"
@@ -57,18 +60,22 @@ def check_policy(
     on_leak: OnLeak = "raise",
     on_report: OnReport | None = None,
     timeout: float | None = None,
-    watch: object = None,
+    watch: float | None = None,
     outer_groups: OuterGroups = "leak",
     ignore: object = (),
     find: object = ("tasks",),
     scan: bool = False,
     spawn_site: SpawnSite = "site",
+    **unknown: object,
 ) -> Policy:
     """The arguments as a `Policy`.
 
     Raises:
         TypeError, ValueError: An argument is not what it must be. The message names it, its value and what is allowed.
     """
+    for argument, value in unknown.items():
+        allowed = ", ".join(PolicyArguments.__annotations__)
+        raise TypeError(f"{argument}={safe_repr(value)}: there is no such argument; a scope takes {allowed}")
     _check_seconds("grace", grace)
     _check_seconds("cancel_timeout", cancel_timeout)
     if timeout is not None:
@@ -79,19 +86,22 @@ def check_policy(
     _check_word("outer_groups", outer_groups, _OUTER_GROUPS)
     _check_word("spawn_site", spawn_site, _SPAWN_SITE)
     if not isinstance(scan, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"scan={scan!r}: must be True or False")
+        raise TypeError(f"scan={safe_repr(scan)}: must be True or False")
     if watch is not None:
-        raise ValueError(f"watch={watch!r}: watching the body is not supported in this version, leave it None")
-    if not isinstance(ignore, tuple) or ignore:
-        raise ValueError(f"ignore={ignore!r}: ignore rules are not supported in this version, leave it ()")
-    if find != ("tasks",):
-        raise ValueError(f'find={find!r}: this version looks for tasks only, leave it ("tasks",)')
+        _check_seconds("watch", watch, "None or ")
+        if not watch:
+            raise ValueError(f"watch={watch!r}: must be None or more than 0 seconds")
+    if _words_in(ignore) != []:
+        raise ValueError(f"ignore={safe_repr(ignore)}: ignore rules are not supported in this version, leave it ()")
+    if _words_in(find) != ["tasks"]:
+        raise ValueError(f'find={safe_repr(find)}: this version looks for tasks only, leave it ("tasks",)')
     return Policy(
         float(grace),
         float(cancel_timeout),
         on_leak,
         on_report,
         None if timeout is None else float(timeout),
+        None if watch is None else float(watch),
         outer_groups,
         scan,
         spawn_site,
@@ -102,7 +112,7 @@ def check_name(name: object, argument: str = "name") -> None:
     if name is None:
         return
     if not isinstance(name, str):
-        raise TypeError(f"{argument}={name!r}: must be None or a string, not {type(name).__name__}")
+        raise TypeError(f"{argument}={safe_repr(name)}: must be None or a string, not {type(name).__name__}")
     if not name:
         raise ValueError(f"{argument}='': must be None or a string that is not empty")
 
@@ -110,32 +120,53 @@ def check_name(name: object, argument: str = "name") -> None:
 def _check_seconds(argument: str, value: object, also: str = "") -> None:
     allowed = f"must be {also}a finite number of seconds >= 0"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{argument}={value!r}: {allowed}, not {type(value).__name__}")
-    if not math.isfinite(value) or value < 0:
-        raise ValueError(f"{argument}={value!r}: {allowed}")
+        raise TypeError(f"{argument}={safe_repr(value)}: {allowed}, not {type(value).__name__}")
+    if not _is_finite(value) or value < 0:
+        raise ValueError(f"{argument}={safe_repr(value)}: {allowed}")
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int beyond the range of floats
+        return False
+
+
+def _words_in(value: object) -> list[str] | None:
+    """The elements of a tuple of strings, None of anything else: to compare it as it is can raise (an array does)."""
+    if not isinstance(value, tuple):
+        return None
+    elements = cast("tuple[object, ...]", value)
+    words = [element for element in elements if isinstance(element, str)]
+    return words if len(words) == len(elements) else None
 
 
 def _check_word(argument: str, value: object, allowed: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in allowed:
         kind = ValueError if isinstance(value, str) else TypeError
-        raise kind(f"{argument}={value!r}: must be one of {', '.join(map(repr, allowed))}")
+        raise kind(f"{argument}={safe_repr(value)}: must be one of {', '.join(map(repr, allowed))}")
 
 
 def _check_on_leak(value: object) -> None:
     allowed = f"one of {', '.join(map(repr, _ON_LEAK))} or a function that takes a Report"
     if isinstance(value, str):
         if value not in _ON_LEAK:
-            raise ValueError(f"on_leak={value!r}: must be {allowed}")
+            raise ValueError(f"on_leak={safe_repr(value)}: must be {allowed}")
         return
     _check_callback("on_leak", value, allowed)
 
 
 def _check_callback(argument: str, value: Any, allowed: str) -> None:
     if not callable(value):
-        raise TypeError(f"{argument}={value!r}: must be {allowed}")
-    call = getattr(value, "__call__", None)  # noqa: B004 - an object whose __call__ is a coroutine function
-    if any(map(inspect.iscoroutinefunction, (value, call))) or any(map(inspect.isasyncgenfunction, (value, call))):
-        raise TypeError(f"{argument}={value!r}: must be {allowed}, and not async: nothing would await it")
+        raise TypeError(f"{argument}={safe_repr(value)}: must be {allowed}")
+    inner = value
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    call = getattr(inner, "__call__", None)  # noqa: B004 - an object whose __call__ is a coroutine function
+    if any(map(inspect.iscoroutinefunction, (inner, call))) or any(map(inspect.isasyncgenfunction, (inner, call))):
+        raise TypeError(f"{argument}={safe_repr(value)}: must be {allowed}, and not async: nothing would await it")
+    if any(map(inspect.isgeneratorfunction, (inner, call))):
+        raise TypeError(f"{argument}={safe_repr(value)}: must be {allowed}, and not a generator: nothing would run it")
 
 
 DEFAULT_POLICY = Policy()

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal, final
 
 FORMAT_VERSION = 1
 """Version of the layout of `Report.to_dict`. It changes when a key is renamed, removed or changes its meaning."""
 
-Phase = Literal["exit", "body"]
+Phase = Literal["exit", "body", "loop"]
 Verdict = Literal["deadlocked", "blocked", "sleeping", "io", "joining", "runnable"]
 Outcome = Literal["cancelled", "finished", "failed", "survived"]
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Frame:
     """A place in the source: file, line (1-based; 0 where the interpreter keeps none) and qualified function name.
@@ -26,16 +27,31 @@ class Frame:
     function: str
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The primitive at the end of a task's await chain."""
+    """What a task waits for: the primitive at the end of its await chain.
+
+    Attributes:
+        kind: What sort of thing it is: `"queue"`, `"lock"`, `"semaphore"`, `"event"`, `"condition"`, `"barrier"`,
+            `"timer"`, `"io"`, `"process"`, `"thread"`, `"task"` (one), `"tasks"` (several), or `"future"` for what is
+            made from bare futures.
+        primitive: Its name, `"Queue.get"` for instance. For kind `"future"` the function that awaits the future.
+        detail: The state it was in (`"Queue maxsize=1, full"`), None where that is not known.
+        awaited: Names of the pending tasks waited for, at most 16.
+        path: Names of the tasks on the way from one waited for to the one that all of them wait for in the end.
+        is_cycle: Whether the last of the path is the task itself, so that they wait for each other.
+    """
 
     kind: str
     primitive: str
     detail: str | None = None
     awaited: tuple[str, ...] = ()
+    path: tuple[str, ...] = ()
+    is_cycle: bool = False
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
     """One task as it was when the report was made.
@@ -55,6 +71,8 @@ class TaskRecord:
         outcome: What cancelling it did. None when it was not cancelled and had not ended.
         outcome_detail: The exception it failed with, the frame that swallowed the cancellation, and the like.
         owner: The task group that holds it, as text. None when no group does.
+        stuck_with: With the verdict `"deadlocked"`, names of the other tasks of the proof, at most 16: only they could
+            wake this one, and nothing can wake them.
         closed_scope: Name of the scope from whose context it was spawned, where that scope was closed already and the
             task therefore fell to an open ancestor. None in all other cases.
     """
@@ -74,8 +92,10 @@ class TaskRecord:
     outcome_detail: str | None = None
     owner: str | None = None
     closed_scope: str | None = None
+    stuck_with: tuple[str, ...] = ()
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Report:
     """What a scope found.
@@ -83,7 +103,7 @@ class Report:
     Attributes:
         scope: Name of the scope.
         phase: `"exit"` when it was made at the end of the scope, `"body"` when the body was still running (a snapshot,
-            or a body that was ended by `timeout`).
+            or a body that was ended by `timeout` or `watch`), `"loop"` when it is about all tasks of an event loop.
         body: The scope's own body, where the report is about it. None otherwise.
         leaks: Tasks still pending when the grace was over. In phase `"body"`: tasks that were pending then.
         late: Tasks that ended by themselves during the grace.
@@ -122,7 +142,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as dicts, lists and scalars, with `format_version` and `ok` beside the fields of this class."""
-        return {"format_version": FORMAT_VERSION, "ok": self.ok, **asdict(self)}
+        return {"format_version": FORMAT_VERSION, "ok": self.ok, **_as_data(self)}
 
     def to_json(self, *, indent: int | None = None) -> str:
         """`to_dict` as JSON text, on one line unless `indent` is given."""
@@ -139,3 +159,11 @@ class Report:
 
     def __str__(self) -> str:
         return self.format()
+
+
+def _as_data(value: Any) -> Any:
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if is_dataclass(value):
+        return {field.name: _as_data(getattr(value, field.name)) for field in fields(value)}
+    return [_as_data(element) for element in value]

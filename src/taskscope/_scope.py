@@ -13,11 +13,11 @@ from operator import is_
 from types import CodeType, TracebackType
 from typing import Literal, Self, final
 
-from taskscope._acting import act, log_leak
+from taskscope._acting import act, tell_of_abandoned
 from taskscope._backends._asyncio import cancel_without_waiting, running_loop
 from taskscope._backends._factory import LoopTracking, tracking_of
-from taskscope._backends._ownership import current_task
-from taskscope._body import BodyTimeout, is_called_by_async_generator, with_own_end
+from taskscope._backends._ownership import running_task
+from taskscope._body import BodyEnd, is_called_by_async_generator, with_end
 from taskscope._closing import DESCRIBED_LIMIT, Closing
 from taskscope._diagnosis.describe import describe, safe_repr
 from taskscope._diagnosis.stack import task_chain
@@ -35,10 +35,10 @@ from taskscope._policy import (
     check_name,
     check_policy,
 )
-from taskscope._render.summary import summary
+from taskscope._proving import host_as_held
 from taskscope._report import Report, TaskRecord
 from taskscope._site import note_nothing, note_stack
-from taskscope._table import NO_SITE, AnyTask, Note, TaskTable, set_tag, tag
+from taskscope._table import NO_SITE, AnyTask, Note, Row, TaskTable, set_tag, tag
 
 _NOTES: dict[str, Note | None] = {"site": None, "stack": note_stack, "off": note_nothing}
 
@@ -64,7 +64,8 @@ class TaskScope:
         on_report: Called with the report at every exit that has anything to tell, late tasks too. None: nobody.
         timeout: Seconds that the body has. When they are over the body is cancelled and `ScopeTimeoutError` raised. A
             body that swallows cancellation cannot be ended so. None: as long as it takes.
-        watch: Not supported yet, must be None.
+        watch: Seconds between looks at the body. One that is proven stuck is cancelled and `DeadlockError` raised; what
+            holds for `timeout` holds here. Looking takes at most 1 % of the time. None: no looks.
         outer_groups: Whether a task in a task group that was opened outside the scope is a `"leak"`, or left to that
             group and listed in `report.transferred` (`"transfer"`).
         ignore: Not supported yet, must be empty.
@@ -79,6 +80,7 @@ class TaskScope:
         RuntimeError: On entering, outside of a running asyncio event loop.
         TaskLeakError: On leaving, with `on_leak="raise"`.
         ScopeTimeoutError: On leaving, when the body took longer than `timeout`.
+        DeadlockError: On leaving, when `watch` has found that the body could never go on.
     """
 
     # What most scopes never change stays with the class: one that is clean should cost next to nothing.
@@ -86,10 +88,11 @@ class TaskScope:
     _report: Report | None = None
     _tracking: LoopTracking | None = None
     _losses = 0
+    _is_given_up = False
     _token: Token[TaskTable | None] | None = None
-    _timeout: BodyTimeout | None = None
+    _body_end: BodyEnd | None = None
     _inherited: dict[AnyTask, TaskRecord] | None = None
-    _handed_off: weakref.WeakKeyDictionary[AnyTask, str] | None = None
+    _handed_off: weakref.WeakKeyDictionary[AnyTask, tuple[str, Row]] | None = None
 
     def __init__(
         self,
@@ -100,7 +103,7 @@ class TaskScope:
         on_leak: OnLeak = "raise",
         on_report: OnReport | None = None,
         timeout: float | None = None,
-        watch: None = None,
+        watch: float | None = None,
         outer_groups: OuterGroups = "leak",
         ignore: tuple[()] = (),
         find: tuple[Literal["tasks"]] = ("tasks",),
@@ -151,22 +154,25 @@ class TaskScope:
                 raise TaskScopeError(
                     f"scope {self.name!r} has not ended and has no report yet; snapshot() tells which tasks are alive"
                 )
+            if self._is_given_up:
+                raise TaskScopeError(f"root scope {self.name!r} was uninstalled without a judgement: use aclose()")
             self._report = Report(self.name, spawned=self._table.spawned)
         return self._report
 
     def snapshot(self) -> Report:
         """A report of the tagged tasks alive now, as its `leaks`, in phase `"body"`. Changes nothing."""
-        rows = self._table.rows
         pending = self._table.pending()
         return Report(
             self.name,
             phase="body",
-            leaks=tuple(
-                describe(task, rows.get(task, NO_SITE), task_chain(task)) for task in pending[:DESCRIBED_LIMIT]
-            ),
+            leaks=tuple(map(self._record_now, pending[:DESCRIBED_LIMIT])),
             leaks_omitted=max(0, len(pending) - DESCRIBED_LIMIT),
             spawned=self._table.spawned,
         )
+
+    def _record_now(self, task: AnyTask) -> TaskRecord:
+        record = describe(task, self._table.rows.get(task, NO_SITE), task_chain(task))
+        return replace(record, closed_scope=self._table.closed_scope_of(task))
 
     def adopt(self, task: AnyTask) -> None:
         """Takes responsibility for a task, and for what it spawns from now on, from whoever has it.
@@ -190,8 +196,9 @@ class TaskScope:
     async def __aenter__(self) -> Self:
         if self._open():
             self._token = set_tag(self._table)
-            if self._timeout is not None:
-                self._timeout.body_runs_in(self._table.host)
+            if self._body_end is not None:
+                held = host_as_held()  # not among the arguments, where the host would be held once more
+                self._body_end.body_runs_in(self._table.host, held)
         return self
 
     async def __aexit__(
@@ -200,8 +207,8 @@ class TaskScope:
         if self._state == "off":
             return
         self._untag()
-        if self._timeout is not None:
-            self._timeout.stop()
+        if self._body_end is not None:
+            self._body_end.stop()
         if self._is_clean():
             self._shut()
         elif isinstance(exc, GeneratorExit) and not is_called_by_async_generator(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage]
@@ -220,13 +227,13 @@ class TaskScope:
         self._tracking = tracking = tracking_of(loop)
         tracking.acquire()
         self._losses = tracking.losses
-        self._table.host = host = current_task(loop)
+        self._table.host = host = running_task(loop)
         owner = tracking.ownership.of_scope(host)
         self._table.parent = owner.table
         self._table.host_row = owner.origin
         self._state = "open"
-        if self._policy.timeout is not None:
-            self._timeout = BodyTimeout(self._policy.timeout, self._table)
+        if self._policy.timeout is not None or self._policy.watch is not None:
+            self._body_end = BodyEnd(self._table, timeout=self._policy.timeout, watch=self._policy.watch)
         return True
 
     def _open_as_root(self, tracking: LoopTracking) -> None:
@@ -238,12 +245,17 @@ class TaskScope:
         self._become_root()
 
     def _become_root(self) -> None:
-        if self._tracking is not None:
+        if self._tracking is not None and self._tracking.ownership.root is None:
             self._tracking.ownership.root = self._table
 
-    async def _end_root(self, excused: Iterable[AnyTask]) -> None:
+    async def _end_root(self, excused: Iterable[AnyTask], exc: BaseException | None) -> None:
         self._state = "closing"
-        await self._end(None, excused)
+        await self._end(exc, excused)
+
+    def _give_up(self) -> None:
+        """Shuts a root scope, judged or not. If not it has no report: nobody has looked, to call it clean."""
+        self._is_given_up = self._report is None
+        self._shut()
 
     def _untag(self) -> None:
         self._state = "closing"
@@ -257,7 +269,7 @@ class TaskScope:
         """Whether there is nothing to wait for, to look for or to tell. The way out that costs next to nothing."""
         return (
             not (self._table.rows and self._table.pending())
-            and self._timeout is None
+            and (self._body_end is None or not self._body_end.fired)
             and not self._inherited
             and not self._handed_off
             and not self._policy.scan
@@ -290,8 +302,9 @@ class TaskScope:
             self._bequeath(closing.survivors)
         finally:
             self._shut()
-        timed_out = self._timeout is not None and self._timeout.was_it(exc)
-        await act(self, self._report, self._policy, closing, exc, timed_out=timed_out)
+        end = self._body_end
+        own_error = end.error if end is not None and end.was_it(exc) else None
+        await act(self, self._report, self._policy, closing, exc, own_error)
 
     def _abandon(self, exc: GeneratorExit) -> None:
         """The body's coroutine is being closed, so nothing can be awaited: cancel, and tell what is known."""
@@ -302,8 +315,8 @@ class TaskScope:
                 cancel_without_waiting(task)
         finally:
             self._shut()
-        exc.add_note(str(self._report))
-        log_leak(self._report, summary(self._report))
+        if pending:
+            tell_of_abandoned(self._report, self._policy, exc)
 
     def _look_for_lost(self, closing: Closing) -> str | None:
         """Finds tasks that the factory did not see, and says so where it was not on the loop all the time."""
@@ -315,20 +328,21 @@ class TaskScope:
         return None if intact else describe_loss(self._tracking, recovered)
 
     def _make_report(self, closing: Closing, lost: str | None) -> Report:
-        body_tasks = self._timeout.tasks if self._timeout is not None and self._timeout.fired else None
+        body_tasks = self._body_end.tasks if self._body_end is not None and self._body_end.fired else None
         leaks = dict(closing.leaks)
         for task, record in (body_tasks or {}).items():
-            leaks.setdefault(task, with_own_end(task, record))
+            leaks[task] = with_end(task, record, closing.leaks.get(task))
         return Report(
             self.name,
             phase="exit" if body_tasks is None else "body",
-            body=self._timeout.body if self._timeout is not None else None,
+            body=self._body_end.body if self._body_end is not None else None,
             leaks=tuple(leaks.values()),
             late=tuple(closing.late),
             survivors=tuple(closing.survivors.values()),
             transferred=(*self._records_of_handed_off(), *closing.transferred.values()),
             ignored=tuple(closing.ignored.values()),
             inherited=tuple(record for task, record in (self._inherited or {}).items() if not task.done()),
+            coverage=closing.coverage,
             leaks_omitted=closing.omitted,
             spawned=self._table.spawned,
             settled_after=closing.settled_after,
@@ -336,9 +350,9 @@ class TaskScope:
         )
 
     def _records_of_handed_off(self) -> tuple[TaskRecord, ...]:
-        given = {task: reason for task, reason in (self._handed_off or {}).items() if not task.done()}
+        given = [(task, reason, row) for task, (reason, row) in (self._handed_off or {}).items() if not task.done()]
         return tuple(
-            replace(describe(task, NO_SITE, task_chain(task)), outcome_detail=reason) for task, reason in given.items()
+            replace(describe(task, row, task_chain(task)), outcome_detail=reason) for task, reason, row in given
         )
 
     def _bequeath(self, survivors: Mapping[AnyTask, TaskRecord]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from asyncio import base_events, events, runners, taskgroups
 from types import CodeType, FrameType
@@ -21,6 +22,12 @@ _LIBRARIES = frozenset({"asyncio", "anyio", "uvloop", "taskscope"})
 _PROGRAMS_OF_OURS = "taskscope._demo"
 
 _FACTORY_CALLERS = (CREATE_TASK, base_events.BaseEventLoop.create_task.__code__)
+
+# What makes a task for asyncio, and is never what spawned it. (An eager factory can also be the caller of a user's
+# code, whose first step it runs, so it does not tell a user's factory as the others do.)
+_TASK_MAKERS: tuple[CodeType, ...] = _FACTORY_CALLERS
+if sys.version_info >= (3, 12):
+    _TASK_MAKERS += (asyncio.eager_task_factory.__code__,)  # which all eager factories share
 
 # What runs the loop, by the ids of its code objects, which live as long as asyncio does: they are slow to compare.
 # Callers further out did not spawn anything, they started the program.
@@ -80,7 +87,7 @@ def user_frame(frame: FrameType | None) -> FrameType | None:
 def _library_that_spawned(frame: FrameType | None) -> FrameType | None:
     while frame is not None and id(frame.f_code) not in _LOOP_RUNNERS:
         module = str(frame.f_globals.get("__name__"))
-        if frame.f_code not in _FACTORY_CALLERS and module.partition(".")[0] != "taskscope":
+        if frame.f_code not in _TASK_MAKERS and module.partition(".")[0] != "taskscope":
             return frame
         frame = frame.f_back
     return None

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import functools
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from types import TracebackType
-from typing import Self, TypeVar, final
+from typing import Any, Self, TypeVar, final
 
+from taskscope._backends._ownership import running_task
+from taskscope._proving import host_as_held
 from taskscope._scope import TaskScope
 from taskscope._table import set_tag, tag
 
@@ -20,9 +25,11 @@ class ScopedSteps:
     The consumer can take each step, and close the generator, from another task and in another context.
     """
 
-    def __init__(self, scope: TaskScope) -> None:
+    def __init__(self, scope: TaskScope, steps: AsyncGenerator[Any, Any]) -> None:
         self._scope = scope
+        self._steps = steps
         self._is_on = False
+        self._closed_by: BaseException | None = None
 
     async def __aenter__(self) -> Self:
         self._is_on = self._scope._open()  # pyright: ignore[reportPrivateUsage]
@@ -31,27 +38,64 @@ class ScopedSteps:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # an asynchronous generator may await while it is being closed, so this is an end like any other
-        ordinary = None if isinstance(exc, GeneratorExit | _TimedOut) else exc
+        # A generator may await while it is being closed, so that is an end like any other. Any other GeneratorExit has
+        # come in the middle of a step: the coroutine that took it is being destroyed, and nothing can be awaited.
+        ordinary = None if exc is self._closed_by or isinstance(exc, _TimedOut) else exc
+        self._closed_by = None
         await self._scope.__aexit__(None if ordinary is None else type(ordinary), ordinary, traceback)
+
+    def first(self) -> Awaitable[Any]:
+        """The generator's first step.
+
+        The loop is not told of the generator, as it otherwise is here. It knows the one that iterates over it, and when
+        it closes all that it knows, both would be closed at once.
+        """
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(firstiter=None, finalizer=_leave_to_its_consumer)
+        try:
+            return self._steps.asend(None)
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
+
+    def sending(self, value: object) -> Callable[[], Awaitable[Any]]:
+        """The step that hands a value to the generator. It is its last where its time was up before."""
+        end = self._scope._body_end  # pyright: ignore[reportPrivateUsage]
+        if end is not None and end.fired:
+            return self._end_in_time_out
+        return functools.partial(self._steps.asend, value)
+
+    def throwing(self, error: BaseException) -> Callable[[], Awaitable[Any]]:
+        """The step that throws an exception into the generator, `GeneratorExit` where it is being closed."""
+        if isinstance(error, GeneratorExit):
+            self._closed_by = error
+        return functools.partial(self._steps.athrow, error)
 
     async def step(self, take: Callable[[], Awaitable[T]]) -> T:
         if not self._is_on:
             return await take()
         table = self._scope._table  # pyright: ignore[reportPrivateUsage]
-        timeout = self._scope._timeout  # pyright: ignore[reportPrivateUsage]
-        if timeout is not None and timeout.fired:
-            raise _TimedOut
-        table.host = asyncio.current_task()
-        if timeout is not None:
-            timeout.body_runs_in(table.host)
+        end = self._scope._body_end  # pyright: ignore[reportPrivateUsage]
+        table.host = running_task(asyncio.get_running_loop())
+        if end is not None:
+            held = host_as_held()
+            end.body_runs_in(table.host, held)
         token = set_tag(table)
         try:
             return await take()
         finally:
-            tag.reset(token)
-            if timeout is not None:
-                timeout.body_runs_in(None)
+            del take  # it can hold an exception whose traceback holds this frame
+            with suppress(ValueError):  # destroyed from another context: there is nothing of ours to take back there
+                tag.reset(token)
+            if end is not None:
+                end.body_runs_in(None)
+
+    async def _end_in_time_out(self) -> None:
+        await self._steps.aclose()
+        raise _TimedOut
+
+
+def _leave_to_its_consumer(generator: object) -> None:
+    """Called for a generator that is collected. The one that iterates over it has closed it, or is gone as well."""
 
 
 class _TimedOut(BaseException):

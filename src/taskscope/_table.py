@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -35,10 +36,26 @@ HELD = 128
 # The host of a closed table. Not None, for that is what a callback has in the place of a current task.
 _NO_HOST: Any = object()
 
-# While many tasks are pending, about one in 16 gets a done callback that keeps count. The gaps differ, so that no
-# regular pattern in a program ("every 16th task is a supervisor") can hide the others from the sample.
-GAPS = (13, 19, 11, 17, 23, 14, 15)
-MEAN_GAP = sum(GAPS) // len(GAPS)
+# While many tasks are pending, about one in 16 gets a done callback that keeps count, and twice as many in a table so
+# small that those would be few. The gaps differ, without a period that a program could have ("every 16th task is a
+# supervisor") and so hide the others from the sample.
+MEAN_GAP = 16
+SMALL = 512
+
+
+def _uneven_gaps() -> tuple[int, ...]:
+    gaps: list[int] = []
+    state = 1
+    for _ in range(127):
+        state = (state * 1_103_515_245 + 12_345) % 2**31
+        gaps.append(MEAN_GAP - 7 + (state >> 16) % 15)
+    return tuple(gaps)
+
+
+GAPS = _uneven_gaps()
+
+# A sample is only likely to show how many have ended: it is believed less by so many standard deviations.
+DOUBT = 4.0
 
 
 @final
@@ -90,6 +107,8 @@ class TaskTable:
         if not isinstance(self._label, str):
             place = frame_at(*self._label)
             self._label = f"{place.function} ({os.path.basename(place.file)}:{place.line})"
+        elif type(self._label) is not str:  # of a class of a user's, and reports hold no live objects
+            self._label = str.__str__(self._label)
         return self._label
 
     def open_ancestor(self) -> TaskTable | None:
@@ -136,13 +155,14 @@ class TaskTable:
             self.pass_on(newest)
             return
         if self.refusing:
-            newest.cancel()
+            if not getattr(newest.get_coro(), "cr_suspended", False):  # too late for what was started eagerly
+                newest.cancel()
             return
         # Another thread may be tidying, or this very one, where a finalizer has spawned meanwhile.
         if not _tidying.acquire(blocking=False):
             return
         try:
-            if len(self.rows) >= self._sweep_at:
+            if len(self.rows) >= self._sweep_at or self._seems_due():
                 self._sweep()
             else:
                 self._sample(newest)
@@ -191,19 +211,24 @@ class TaskTable:
         if self._gaps is None:
             self.threshold = self._sweep_at - 1
         else:
-            self.threshold = min(self._sweep_at - 1, len(self.rows) + next(self._gaps))
+            self.threshold = min(self._sweep_at - 1, len(self.rows) + self._scaled(next(self._gaps)))
+            if len(self.rows) <= HELD < self.threshold:
+                self.threshold = HELD  # no number of ends was too many up to here
         if self.closed or self.refusing:
             self.threshold = -1
 
+    def _scaled(self, gap: int) -> int:
+        return gap // 2 if len(self.rows) < SMALL else gap
+
     def _top_up_samples(self, sampled: set[AnyTask]) -> None:
         # what was pending before sampling began, or is left when the sampled ones have ended, must be represented too
-        missing = len(self.rows) // MEAN_GAP - len(sampled)
+        missing = len(self.rows) // self._scaled(MEAN_GAP) - len(sampled)
         if missing <= 0:
             return
         tasks = list(self.rows)
         position = 0
         for gap in cycle(GAPS):
-            position += gap
+            position += self._scaled(gap)
             if position >= len(tasks) or missing <= 0:
                 return
             if tasks[position] not in sampled:
@@ -221,9 +246,7 @@ class TaskTable:
             return
         self._sampled.discard(task)
         self._sampled_ended += 1
-        held = len(self.rows)
-        ended = self._sampled_ended * MEAN_GAP
-        if held <= HELD or ended + HELD // 4 < max(HELD, held - ended):
+        if not self._seems_due():
             return
         if not _tidying.acquire(blocking=False):
             return
@@ -232,6 +255,15 @@ class TaskTable:
             self._set_threshold()
         finally:
             _tidying.release()
+
+    def _seems_due(self) -> bool:
+        """Whether so many of the sample have ended that of all tasks more than the bound may have."""
+        held = len(self.rows)
+        if held <= HELD or not self._sampled_ended or self._sampled is None:
+            return False
+        bound = max(HELD, held / 2) / held
+        expected = (len(self._sampled) + self._sampled_ended) * bound
+        return self._sampled_ended >= expected - DOUBT * math.sqrt(expected * (1 - bound))
 
     def _forget_samples(self) -> None:
         for task in list(self._sampled or ()):

@@ -8,8 +8,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Any, TypeVar
+from typing import Any, TypeVar, final
 
+from taskscope._backends._cycles import cancel_here
 from taskscope._table import AnyTask
 
 T = TypeVar("T")
@@ -17,6 +18,9 @@ T = TypeVar("T")
 # Turns of the loop that runnable tasks still get when a deadline has passed: the loop may have been blocked all along,
 # or its clock jumped.
 EXTRA_TURNS = 50
+
+PATIENCE = 0.2
+"""Seconds of real time, in one exit, that tasks get where the loop's clock jumps."""
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
@@ -29,14 +33,38 @@ def running_loop() -> asyncio.AbstractEventLoop:
         ) from None
 
 
-async def wait_ended(tasks: Iterable[AnyTask], deadline: float) -> None:
-    """Returns when all tasks have ended or the loop's clock has reached `deadline`, leaving no callback behind.
+@final
+class Clock:
+    """The loop's clock for one exit, helped on where it stands still, as when a test has frozen `time`.
 
-    Event-driven: nothing of it depends on `asyncio.sleep`, `asyncio.wait` or other functions that tests patch.
+    Where it jumps instead, as that of a loop with virtual time does as soon as nothing is ready, tasks get some real
+    time as well: what they wait for can be real, a thread or a socket.
     """
-    loop = asyncio.get_running_loop()
-    wait = _Wait(loop, [task for task in tasks if not task.done()])
-    await wait.until(deadline)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._helped = 0.0
+        self._patience = PATIENCE
+
+    def time(self) -> float:
+        return self._loop.time() + self._helped
+
+    async def wait_ended(self, tasks: Iterable[AnyTask], deadline: float) -> None:
+        """Returns when all tasks have ended or it is `deadline`, leaving no callback behind.
+
+        Event-driven: nothing of it depends on `asyncio.sleep`, `asyncio.wait` or other functions that tests patch.
+        """
+        before = self.time()
+        seconds = max(0.0, deadline - before)
+        watchdog = _watchdog_if_needed(self._loop, seconds, min(seconds, self._patience))
+        pending = [task for task in tasks if not task.done()]
+        await _Wait(self._loop, pending).until(self._loop.time() + seconds, watchdog)
+        if watchdog is not None:
+            self._patience -= min(seconds, self._patience)
+            if watchdog.has_fired:
+                self._helped += max(0.0, deadline - self.time())
+            while watchdog.is_running:
+                await one_turn()
 
 
 async def one_turn() -> None:
@@ -45,6 +73,26 @@ async def one_turn() -> None:
     future = loop.create_future()
     loop.call_soon(_release, future)
     await future
+
+
+async def called_back(work: Callable[[asyncio.Future[None]], T]) -> T | None:
+    """The result of work that the loop calls while the calling task is suspended; None where it failed.
+
+    work: gets the future that the task waits for.
+    """
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    results: list[T] = []
+
+    def call() -> None:
+        try:
+            results.append(work(done))
+        finally:
+            _release(done)
+
+    loop.call_soon(call)
+    await done
+    return results[0] if results else None
 
 
 async def settle(tasks: Iterable[AnyTask]) -> None:
@@ -66,12 +114,12 @@ def cancel(task: AnyTask) -> bool:
     """Cancels a task, through its own loop when that is another one. False where no loop will ever deliver it."""
     loop = task.get_loop()
     if loop is asyncio.get_running_loop():
-        task.cancel()
+        cancel_here(task)
         return True
     if not loop.is_running():
         return False
     try:
-        loop.call_soon_threadsafe(task.cancel)
+        loop.call_soon_threadsafe(cancel_here, task)
     except RuntimeError:  # closed since
         return False
     return True
@@ -81,9 +129,25 @@ def cancel_without_waiting(task: AnyTask) -> None:
     """Asks a task to end, from wherever this runs: in its loop, in another one, or where no loop runs."""
     loop = task.get_loop()
     if asyncio._get_running_loop() is loop:
-        task.cancel()
+        cancel_here(task)
     elif not loop.is_closed():
-        _call_in(loop, task.cancel)
+        _call_in(loop, cancel_here, task)
+
+
+def cancel_later(cancellation: asyncio.CancelledError) -> None:
+    """Has the running task cancelled again when it waits next, by a cancellation that cannot propagate by itself.
+
+    Before Python 3.13 it is only counted: `uncancel` does not take back what has not been delivered yet, so whoever
+    answers for the cancellation, `asyncio.timeout` for instance, could not keep it from striking after all.
+    """
+    task = asyncio.current_task()
+    if sys.version_info >= (3, 13) and task is not None and task.cancelling():
+        task.uncancel()
+        task.cancel(*cancellation.args)
+
+
+def is_in_loop() -> bool:
+    return asyncio._get_running_loop() is not None
 
 
 def shielded() -> AbstractContextManager[Any]:
@@ -91,7 +155,7 @@ def shielded() -> AbstractContextManager[Any]:
 
     A cancelled scope of AnyIO's cancels its tasks again in every turn of the loop, for as long as they are in it.
     """
-    if "anyio._backends._asyncio" not in sys.modules:
+    if not _is_anyio_at_work():
         return nullcontext()
     import anyio
 
@@ -100,14 +164,19 @@ def shielded() -> AbstractContextManager[Any]:
 
 def in_cancelled_anyio_scope() -> bool:
     """Whether a cancel scope of AnyIO's round the running code has been cancelled already."""
-    if "anyio._backends._asyncio" not in sys.modules:
+    if not _is_anyio_at_work():
         return False
     import anyio
 
     return anyio.current_effective_deadline() == -math.inf
 
 
-async def off_loop(work: Callable[[], T], deadline: float) -> T | None:
+def _is_anyio_at_work() -> bool:
+    # It knows its tasks by asyncio.current_task, which from 3.14 on sees none that is in pure Python.
+    return "anyio._backends._asyncio" in sys.modules and asyncio.current_task() is not None
+
+
+async def off_loop(work: Callable[[], T], seconds: float) -> T | None:
     """The result of work that may block, done in a thread of its own; None where it failed or was not done in time."""
     loop = asyncio.get_running_loop()
     done = loop.create_future()
@@ -119,15 +188,28 @@ async def off_loop(work: Callable[[], T], deadline: float) -> T | None:
         finally:
             _call_in(loop, _release, done)
 
-    thread = threading.Thread(target=run, name="taskscope-report", daemon=True)
-    thread.start()
-    timer = loop.call_at(deadline, _release, done)
+    thread = _start_thread(run, "taskscope-report")
+    if thread is None:
+        return None
+    watchdog = _watchdog_if_needed(loop, seconds, 0)
+    timer = None
     try:
-        await done
+        if watchdog is None:
+            timer = loop.call_at(loop.time() + seconds, _release, done)
+            await done
+        else:
+            watchdog.watch(done)
+            while not done.done():
+                await one_turn()  # as long as something is ready a clock with virtual time does not jump
         while results and thread.is_alive():
             await one_turn()  # it has only to return: no thread of ours is left when the scope is
     finally:
-        timer.cancel()
+        if timer is not None:
+            timer.cancel()
+        if watchdog is not None:
+            watchdog.stop()
+    while watchdog is not None and watchdog.is_running:
+        await one_turn()
     return results[0] if results else None
 
 
@@ -138,21 +220,26 @@ class _Wait:
         self._left = len(tasks)
         self._released = loop.create_future()
 
-    async def until(self, deadline: float) -> None:
+    async def until(self, deadline: float, watchdog: _Watchdog | None) -> None:
         if not self._left:
             return
         timer = self._loop.call_at(deadline, _release, self._released)
-        watchdog = _start_watchdog(self._loop, self._released, deadline - self._loop.time())
         try:
             for task in self._tasks:
                 self._attach(task)
+            if watchdog is not None:
+                watchdog.watch(self._released)
             await self._released
+            while watchdog is not None and self._left and not watchdog.is_patience_over:
+                await one_turn()  # the clock has jumped; as long as something is ready it does not jump again
         finally:
             timer.cancel()
             if watchdog is not None:
-                watchdog.set()
+                watchdog.stop()
             for task in self._tasks:
                 self._detach(task)
+        if sum(task.done() for task in self._tasks) > len(self._tasks) - self._left:
+            await one_turn()  # callbacks of those that have just ended are on their way, and not to be left behind
 
     def _attach(self, task: AnyTask) -> None:
         loop = task.get_loop()
@@ -187,20 +274,57 @@ def _release(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _start_watchdog(
-    loop: asyncio.AbstractEventLoop, released: asyncio.Future[None], seconds: float
-) -> threading.Event | None:
-    """Ends a wait in real time where the loop's clock stands still, as when a test has frozen `time`.
+@final
+class _Watchdog:
+    """Measures real time in a thread of its own, whatever has become of the clocks."""
 
-    Only where the clock does not move between two looks: a thread is not for free. (uvloop's moves once a turn.)
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, patience: float) -> None:
+        self.is_patience_over = False
+        self.has_fired = False
+        self._loop = loop
+        self._seconds = seconds
+        self._patience = patience
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def watch(self, released: asyncio.Future[None]) -> None:
+        """Starts the measuring. When the time is over `released` gets its result."""
+
+        def run() -> None:
+            if self._stopped.wait(self._patience):
+                return
+            self.is_patience_over = True
+            if not self._stopped.wait(self._seconds - self._patience):
+                self.has_fired = True
+                _call_in(self._loop, _release, released)
+
+        self._thread = _start_thread(run, "taskscope-watchdog")
+        if self._thread is None:
+            self.is_patience_over = True
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+
+def _watchdog_if_needed(loop: asyncio.AbstractEventLoop, seconds: float, patience: float) -> _Watchdog | None:
+    """A watchdog where the clock does not move between two looks: a thread is not for free.
+
+    (uvloop's moves once a turn, but nobody can patch it.)
     """
     if not isinstance(loop, asyncio.BaseEventLoop) or loop.time() != loop.time():
         return None
-    stop = threading.Event()
+    return _Watchdog(loop, seconds, patience)
 
-    def watch() -> None:
-        if not stop.wait(seconds):
-            _call_in(loop, _release, released)
 
-    threading.Thread(target=watch, name="taskscope-watchdog", daemon=True).start()
-    return stop
+def _start_thread(target: Callable[[], None], name: str) -> threading.Thread | None:
+    """Starts a thread, None where there is none to be had: at the end of a process, or with too many of them."""
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        return None
+    return thread

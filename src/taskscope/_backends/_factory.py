@@ -9,9 +9,10 @@ import weakref
 from asyncio import tasks
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from types import CodeType, FunctionType, MethodType
-from typing import Any, cast, final
+from types import CodeType
+from typing import Any, NamedTuple, final
 
+from taskscope._backends._calls import may_call
 from taskscope._backends._ownership import Owner, Ownership, current_task
 from taskscope._site import CREATE_TASK, GROUP_CREATE_TASK, cut, note_site, user_frame
 from taskscope._table import NO_SITE, AnyTask, Row, TaskTable, tag
@@ -24,8 +25,16 @@ if sys.version_info >= (3, 12):
 else:
     _EAGER_CODE = None
 
-# Set on every factory made here: the factory that it replaced (None: there was none).
-_REPLACED = "_taskscope_replaced"
+# Set on every factory made here, to a `_Mark`.
+_MARK = "_taskscope_mark"
+
+
+class _Mark(NamedTuple):
+    """What a factory made here is known by. A mere attribute would not do: `functools.wraps` copies it to wrappers."""
+
+    factory: Factory
+    ownership: Ownership
+    replaced: Factory | None
 
 
 @final
@@ -62,7 +71,7 @@ class LoopTracking:
         if self.users or loop is None:
             return
         if loop.get_task_factory() is self.factory:
-            loop.set_task_factory(getattr(self.factory, _REPLACED))
+            loop.set_task_factory(_mark_of(self.factory).replaced)
             self.factory = None
         # Otherwise somebody has wrapped or replaced ours. Theirs stays; ours, if theirs still calls it, finds no scope
         # open and passes everything through.
@@ -84,55 +93,32 @@ class LoopTracking:
         if current is None:
             if self._plain is None:
                 self._plain = _plain_factory(self.ownership, 2 if isinstance(loop, asyncio.BaseEventLoop) else 1)
-                setattr(self._plain, _REPLACED, None)
+                setattr(self._plain, _MARK, _Mark(self._plain, self.ownership, None))
             self.factory = self._plain
             loop.set_task_factory(self._plain)
             return
-        if hasattr(current, _REPLACED):
+        mark = _mark_of(current)
+        if mark is not None and mark.ownership is self.ownership:
             self.factory = current  # one of ours, kept by somebody and put back
             return
-        if getattr(current, "__code__", None) is _EAGER_CODE and current.__closure__:
+        if _EAGER_CODE is not None and getattr(current, "__code__", None) is _EAGER_CODE and current.__closure__:
             factory = _eager_factory(self.ownership, current.__closure__[0].cell_contents)
         else:
             factory = _chained_factory(self.ownership, current)
-        setattr(factory, _REPLACED, current)
+        setattr(factory, _MARK, _Mark(factory, self.ownership, current))
         self.factory = factory
         loop.set_task_factory(factory)
 
     def _reaches(self, factory: object) -> bool:
-        """Whether a factory is made from ours: through closures, partials, bound methods and attributes."""
-        seen: set[int] = set()
-        todo = [factory]
-        while todo and len(seen) < 100:
-            part = todo.pop()
-            if part is self.factory:
-                return True
-            if id(part) in seen:
-                continue
-            seen.add(id(part))
-            todo.extend(_parts_of_callable(part))
-        return False
+        """Whether a factory calls ours, as far as its code tells. To hold ours is not enough: aiomonitor's factory
+        keeps what it has replaced, only to give it back.
+        """
+        return self.factory is not None and may_call(factory, self.factory)
 
 
-def _parts_of_callable(part: object) -> list[object]:
-    if isinstance(part, functools.partial):
-        return [part.func, *part.args, *part.keywords.values()]
-    if isinstance(part, FunctionType):
-        return [cell.cell_contents for cell in part.__closure__ or () if _is_filled(cell)]
-    if isinstance(part, MethodType):
-        return [part.__self__, part.__func__]
-    attributes: Any = getattr(part, "__dict__", None)
-    # of an object only what can be the callable it wraps: a factory that is an instance, not the application behind it
-    if type(attributes) is not dict:
-        return []
-    return [value for value in cast("dict[str, object]", attributes).values() if callable(value)]
-
-
-def _is_filled(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not None
-    except ValueError:
-        return False
+def _mark_of(factory: Any) -> Any:
+    mark = getattr(factory, _MARK, None)
+    return mark if isinstance(mark, _Mark) and mark.factory is factory else None
 
 
 # The tracking that was asked for last, beside its loop: mostly there is one loop, and a weak dictionary is slow.
@@ -260,12 +246,14 @@ def _spawn(
     if type(context) is Context and (context.get(tag) or ownership.root) is not owner.table:
         owner = owner._replace(aside=True)
     row = _note(owner)
-    ownership.starting.append(Owner(owner.table, row, owner.aside, owner.closed))
+    starting = Owner(owner.table, row, owner.aside, owner.closed)
+    ownership.starting.append(starting)
     try:
         task = make()
     finally:
-        ownership.starting.pop()
-    ownership.record(task, owner, row)
+        is_owned_still = ownership.starting.pop() is starting
+    if is_owned_still:
+        ownership.record(task, owner, row)
     return task
 
 
@@ -289,7 +277,6 @@ def _fold_source_traceback(task: Any, *, bare: bool) -> None:
     frames = getattr(task, "_source_traceback", None)
     if not frames:
         return
-    while frames and frames[-1].filename == __file__:
-        del frames[-1]
+    frames[:] = [frame for frame in frames if frame.filename != __file__]  # a chained factory's come after ours
     if bare and frames and frames[-1].filename == asyncio.base_events.__file__:
         del frames[-1]

@@ -18,6 +18,22 @@ else:
     # the Python function of 3.11 costs five times this look-up
     current_task: Callable[[asyncio.AbstractEventLoop], AnyTask | None] = vars(asyncio.tasks)["_current_tasks"].get
 
+# From 3.14 on the functions of asyncio, which are in C, see no tasks in pure Python: those keep books of their own.
+_current_python_task: Callable[[asyncio.AbstractEventLoop], AnyTask | None] = vars(asyncio.tasks)["_current_tasks"].get
+_all_python_tasks: Callable[[], set[AnyTask]] = vars(asyncio.tasks).get("_py_all_tasks", asyncio.all_tasks)
+
+
+def running_task(loop: asyncio.AbstractEventLoop) -> AnyTask | None:
+    """The task that runs on a loop now, also one in pure Python."""
+    task = current_task(loop)
+    return _current_python_task(loop) if task is None else task
+
+
+def all_tasks() -> set[AnyTask]:
+    """The pending tasks of the running loop, also those in pure Python."""
+    found = asyncio.all_tasks()
+    return found | _all_python_tasks() if sys.version_info >= (3, 14) else found
+
 
 class Owner(NamedTuple):
     """The owner of a spawn.
@@ -54,7 +70,7 @@ class Ownership:
 
     def of_spawn(self, loop: asyncio.AbstractEventLoop) -> Owner:
         """The owner of what the running code spawns now."""
-        return self._of_parent(tag.get(None), current_task(loop))
+        return self._of_parent(tag.get(None), running_task(loop))
 
     def _of_parent(self, table: TaskTable | None, parent: AnyTask | None) -> Owner:
         if parent is None:
@@ -96,7 +112,20 @@ class Ownership:
                 if task in table.rows:
                     return table
                 table = table.parent
-        return None
+        return self.starting[-1].table if self._is_starting(task) else None
+
+    def take_starting(self, task: AnyTask) -> Row | None:
+        """Lets go of a task in its first step, before the factory has it. None where the task is none such."""
+        if not self._is_starting(task):
+            return None
+        owner = self.starting[-1]
+        self.starting[-1] = owner._replace(table=None)  # another object: the factory sees that the task has gone
+        if owner.table is not None:
+            owner.table.swept += 1
+        return owner.origin
+
+    def _is_starting(self, task: AnyTask) -> bool:
+        return bool(self.starting) and task not in self.aside and task is running_task(task.get_loop())
 
     def _of_lost_context(self, parent: AnyTask) -> Owner:
         table = _tag_of(parent)

@@ -22,6 +22,7 @@ except ImportError:  # pragma: no cover - an interpreter without asyncio's C cod
 
 _PyFuture: Final = cast("type[asyncio.Future[Any]]", asyncio.futures._PyFuture)  # type: ignore[attr-defined]
 _PyTask: Final = cast("type[asyncio.Task[Any]]", asyncio.tasks._PyTask)  # type: ignore[attr-defined]
+C_TASK: Final = cast("type[asyncio.Task[Any]]", _CTask)
 _TASKS: Final = (cast("type[asyncio.Task[Any]]", _CTask), _PyTask)
 
 FUTURES: Final = (cast("type[asyncio.Future[Any]]", _CFuture), _PyFuture)

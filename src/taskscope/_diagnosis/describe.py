@@ -22,7 +22,7 @@ def describe(task: AnyTask, row: Row, chain: Chain | None) -> TaskRecord:
     """
     spawn_chain, omitted = chain_of(row)
     return TaskRecord(
-        name=safely(task.get_name, "<unknown>"),
+        name=safely(lambda: task.get_name(), "<unknown>"),  # a user's factory may make what has no such method
         coroutine=coroutine_name(task),
         verdict=None if chain is None else verdict(task, chain),
         stack=() if chain is None else shown_frames(chain),
@@ -47,7 +47,9 @@ def safely(read: Callable[[], Any], otherwise: str) -> str:
     """What `read` returns as a string, `otherwise` where it raises: task classes and reprs are users' code too."""
     try:
         return str(read())
-    except Exception:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # a CancelledError too: it is not meant for who reads
         return otherwise
 
 

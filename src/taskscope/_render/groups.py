@@ -30,6 +30,11 @@ class Group:
         ended = [record for record in self.records if record.outcome is not None]
         return Counter((str(record.outcome), record.outcome_detail) for record in ended).most_common()
 
+    def reasons(self) -> list[tuple[str, int]]:
+        """Why records without an outcome are where they are."""
+        details = (record.outcome_detail for record in self.records if record.outcome is None)
+        return Counter(detail for detail in details if detail is not None).most_common()
+
     def spawn_chains(self) -> list[tuple[tuple[tuple[Frame, ...], int], int]]:
         return Counter((record.spawn_chain, record.spawn_chain_omitted) for record in self.records).most_common()
 

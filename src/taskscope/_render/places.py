@@ -6,17 +6,20 @@ import itertools
 import linecache
 import os
 import re
+import stat
+import sys
 import sysconfig
 from collections.abc import Iterable
 
 from taskscope._render.style import Paint
-from taskscope._render.words import clipped, printable, wrapped
+from taskscope._render.words import WIDTH, clipped, columns, printable, wrapped
 from taskscope._report import Frame
 
 _STDLIB = os.path.normcase(sysconfig.get_path("stdlib")) + os.sep
 # A report can come from another process, whose library lay elsewhere.
 _ANY_STDLIB = re.compile(r"[/\\]lib(?:64)?[/\\]python3\.\d+t?[/\\]")
 _INSTALLED = re.compile(r".*[/\\](?:site|dist)-packages[/\\]")
+_FROZEN = re.compile(r"<frozen (\w+)")
 
 
 def frame_lines(frames: Iterable[Frame], indent: str, paint: Paint) -> list[str]:
@@ -50,24 +53,42 @@ def short_path(file: str) -> str:
 
 def _user_lines(frame: Frame, indent: str, paint: Paint) -> list[str]:
     line = f", line {frame.line}" if frame.line else ""
-    where = f'{indent}File "{short_path(frame.file)}"{line}, in {printable(frame.function)}'
+    file = f'{indent}File "{short_path(frame.file)}"{line},'
+    function = printable(frame.function)
+    where = [f"{file} in {function}"]
+    if columns(where[0]) > WIDTH:
+        where = [file, *wrapped(function, indent + "  ", indent + "  in ")]
     source = _source_line(frame)
-    return [paint("place", where), *([clipped(source, indent + "  ")] if source else [])]
+    return [*(paint("place", part) for part in where), *([clipped(source, indent + "  ")] if source else [])]
 
 
 def _source_line(frame: Frame) -> str:
     if not frame.line:
         return ""
     try:
+        if not _can_be_read(frame.file):
+            return ""
         linecache.checkcache(frame.file)
-        return printable(linecache.getline(frame.file, frame.line).strip())
+        # a line can be a whole program that was minified, and no more of it is shown than fits a page
+        return printable(linecache.getline(frame.file, frame.line).strip().expandtabs(4)[: WIDTH + 1])
     except Exception:  # a loader that is somebody else's code
         return ""
+
+
+def _can_be_read(file: str) -> bool:
+    """Whether to look for a file. To open a pipe (`python <(...)`, `/dev/stdin`) would wait, and eat what it holds."""
+    try:
+        return stat.S_ISREG(os.stat(file).st_mode)
+    except OSError:
+        return True  # found by its loader, in a cache or along sys.path, if at all
 
 
 def _library(frame: Frame) -> str | None:
     """The part of the standard library that a frame is in, None for all other code."""
     file = frame.file
+    frozen = _FROZEN.match(file)
+    if frozen is not None:
+        return _known_library(frozen[1])
     if _INSTALLED.match(file) is not None:
         return None
     if os.path.normcase(file).startswith(_STDLIB):
@@ -77,4 +98,9 @@ def _library(frame: Frame) -> str | None:
         if match is None:
             return None
         inside = file[match.end() :]
-    return re.split(r"[/\\]", inside)[0].removesuffix(".py")
+    return _known_library(re.split(r"[/\\]", inside)[0].removesuffix(".py"))
+
+
+def _known_library(name: str) -> str | None:
+    # a program can lie in a folder of that kind without being part of the library
+    return name if name in sys.stdlib_module_names else None

@@ -19,16 +19,21 @@ def summary(report: Report) -> str:
 
 def headline(report: Report) -> str:
     """What a report comes down to, as one sentence."""
-    return f"taskscope: {_sentence(report, f'scope {printable(report.scope)!r}')}."
+    return f"taskscope: {_sentence(report, f'scope {report.scope!r}')}."
 
 
 def _sentence(report: Report, scope: str) -> str:
     leaks = len(report.leaks) + report.leaks_omitted
+    if report.phase == "loop":
+        tasks = counted(report.spawned, "task")
+        return f"of the {tasks} of the event loop {leaks:,} {'is' if leaks == 1 else 'are'} proven to be deadlocked"
     if report.phase == "body":
         if report.body is None:
             return f"{scope} is open, {_of_spawned(leaks, report, 'is' if leaks == 1 else 'are')} alive"
         others = f", with {counted(leaks, 'other task')} pending" if leaks else ""
-        return f"the body of {scope} was still running when its time was up{others}"
+        stuck = report.body.verdict == "deadlocked"
+        how = "could never have gone on, and was cancelled" if stuck else "was still running when its time was up"
+        return f"the body of {scope} {how}{others}"
     if leaks:
         return f"{counted(leaks, 'task')} outlived {scope}{_what_became_of(report)}"
     if report.findings:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import final
+from typing import TypeVar, final
 
 from taskscope._render.advice import advice_on_late, advice_on_leak
 from taskscope._render.groups import Group, grouped
 from taskscope._render.places import frame_lines
 from taskscope._render.style import Paint, Role, painter
 from taskscope._render.summary import headline
-from taskscope._render.words import counted, listed, printable, wrapped
+from taskscope._render.why import why
+from taskscope._render.words import clipped, counted, listed, printable, wrapped
 from taskscope._report import Frame, Report, TaskRecord
 
 NAMES_SHOWN = 5
+NAME_WIDTH = 60
 GROUPS_SHOWN = 20
+KINDS_SHOWN = 5
+"""Of what can differ from task to task inside a group: outcomes, reasons, owners and the like."""
+
+T = TypeVar("T")
 
 _STEP = "    "
 _COLUMN = " " * 14
@@ -69,27 +76,27 @@ class _Text:
 
     def _group(self, group: Group, heading: str | None, todo: str = "") -> list[str]:
         record = group.first
-        lines = [self._title(group, heading)]
-        names = [printable(name) for name, _ in group.counted("name")]
+        lines = self._title(group, heading)
+        names = [clipped(printable(name[: NAME_WIDTH + 1]), width=NAME_WIDTH) for name, _ in group.counted("name")]
         lines += self._labelled("name" if len(names) == 1 else "names", listed(names, NAMES_SHOWN))
         ages = group.ages()
         if ages is not None:
             lines += self._labelled("alive for", _seconds(*ages))
+        lines += self._kinds("why", group, Counter(map(why, group.records)).most_common(), str)
         lines += self._spawning(group)
         lines += self._frames("waits in" if record.verdict != "runnable" else "stands at", record.stack)
-        for note, _ in group.counted("stack_note"):
-            lines += self._labelled("note", printable(note))
-        for owner, number in group.counted("owner"):
-            lines += self._labelled("held by", _times(number, group) + printable(owner))
+        lines += self._kinds("note", group, group.counted("stack_note"), printable)
+        lines += self._kinds("held by", group, group.counted("owner"), printable)
         lines += self._outcomes(group)
         return lines + self._labelled("to do", todo)
 
-    def _title(self, group: Group, heading: str | None) -> str:
+    def _title(self, group: Group, heading: str | None) -> list[str]:
         count = f"{len(group.records):,} x " if len(group.records) > 1 else ""
         what = count + printable(group.first.coroutine)
         verdicts = ", ".join(_times(number, group) + verdict for verdict, number in group.counted("verdict"))
         title = f"{what} ({verdicts})" if verdicts else what
-        return self._paint("heading", title if heading is None else f"{heading}: {title}")
+        text = title if heading is None else f"{heading}: {title}"
+        return [self._paint("heading", line) for line in wrapped(text, _STEP, "")]
 
     def _spawning(self, group: Group) -> list[str]:
         record = group.first
@@ -99,9 +106,7 @@ class _Text:
             lines = self._frames("spawned at", (record.spawn_site,))
         else:
             lines = []
-        for closed, number in group.counted("closed_scope"):
-            text = f"from the context of scope {printable(closed)!r}, which was closed"
-            lines += self._labelled("spawned", _times(number, group) + text)
+        lines += self._kinds("spawned", group, group.counted("closed_scope"), _from_closed)
         chains = group.spawn_chains()
         (chain, omitted), _ = chains[0]
         for frame in chain:
@@ -114,13 +119,17 @@ class _Text:
         return lines
 
     def _outcomes(self, group: Group) -> list[str]:
+        outcomes = self._kinds("outcome", group, group.outcomes(), _what_happened)
+        return outcomes + self._kinds("because", group, group.reasons(), printable)
+
+    def _kinds(self, label: str, group: Group, kinds: list[tuple[T, int]], say: Callable[[T], str]) -> list[str]:
+        """A line for each of the things that differ inside a group, most frequent first, up to a number."""
         lines: list[str] = []
-        for (outcome, detail), number in group.outcomes():
-            text = outcome if detail is None else f"{outcome}: {printable(detail)}"
-            lines += self._labelled("outcome", _times(number, group) + text)
-        notes = [record.outcome_detail for record in group.records if record.outcome is None]
-        for detail in dict.fromkeys(note for note in notes if note is not None):
-            lines += self._labelled("because", printable(detail))
+        for kind, number in kinds[:KINDS_SHOWN]:
+            lines += self._labelled(label, _times(number, group, ": ") + say(kind))
+        others = sum(number for _, number in kinds[KINDS_SHOWN:])
+        if others:
+            lines += self._labelled(label, f"{others:,} of them something else, see the report's data")
         return lines
 
     def _frames(self, label: str, frames: tuple[Frame, ...]) -> list[str]:
@@ -129,15 +138,24 @@ class _Text:
         return [f"  {self._paint('label', label)}", *frame_lines(frames, _STEP, self._paint)]
 
     def _labelled(self, label: str, text: str) -> list[str]:
-        if not text:
+        if not text.strip():
             return []
         first, *others = wrapped(text, _COLUMN, f"  {label:{len(_COLUMN) - 3}} ")
         return [first.replace(label, self._paint("label", label), 1), *others]
 
 
-def _times(number: int, group: Group) -> str:
+def _times(number: int, group: Group, end: str = " ") -> str:
     """How many of a group something is true of; nothing where it is all of them."""
-    return "" if number == len(group.records) else f"{number:,} of them "
+    return "" if number == len(group.records) else f"{number:,} of them{end}"
+
+
+def _what_happened(outcome: tuple[str, str | None]) -> str:
+    what, detail = outcome
+    return what if detail is None else f"{what}: {printable(detail)}"
+
+
+def _from_closed(scope: str) -> str:
+    return f"from the context of scope {scope!r}, which was closed"
 
 
 def _no_advice(group: Group) -> str:

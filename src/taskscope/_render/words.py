@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
+import unicodedata
 from collections.abc import Sequence
 
 WIDTH = 100
@@ -21,20 +21,41 @@ def listed(words: Sequence[str], limit: int) -> str:
 
 def wrapped(text: str, indent: str, first: str | None = None) -> list[str]:
     """Text in lines of at most `WIDTH` columns, if its words allow it; `first` stands before the first line."""
-    return textwrap.wrap(
-        " ".join(text.split()),
-        WIDTH,
-        initial_indent=indent if first is None else first,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    lines: list[str] = []
+    line = indent if first is None else first
+    used, is_empty = columns(line), True
+    for word in text.split():
+        width = columns(word)
+        if not is_empty and used + 1 + width > WIDTH:
+            lines.append(line)
+            line, used, is_empty = indent, columns(indent), True
+        line += word if is_empty else f" {word}"
+        used += width if is_empty else 1 + width
+        is_empty = False
+    return lines if is_empty else [*lines, line]
 
 
-def clipped(text: str, indent: str) -> str:
+def clipped(text: str, indent: str = "", width: int = WIDTH) -> str:
     """One line that ends in dots where it would be too wide."""
-    line = indent + text
-    return line if len(line) <= WIDTH else line[: WIDTH - 3] + "..."
+    line = indent + text[: width + 1]
+    if len(text) <= width and columns(line) <= width:
+        return line
+    while columns(line) > width - 3:
+        line = line[:-1]
+    return line + "..."
+
+
+def columns(text: str) -> int:
+    """How wide a terminal shows printable text: East Asian characters take two columns, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(_columns_of(char) for char in text)
+
+
+def _columns_of(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
 def printable(text: str) -> str:

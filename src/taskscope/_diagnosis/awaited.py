@@ -1,0 +1,88 @@
+"""The futures that a task waits for, directly or through `gather`, `wait`, `shield` and the like."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import types
+from asyncio import taskgroups
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, cast
+
+from taskscope._diagnosis.awaitables import is_done, is_future
+from taskscope._diagnosis.primitives import CONCURRENT, fields, referred
+
+_GATHERING: Final[type] = vars(asyncio.tasks)["_GatheringFuture"]
+_TASKS: Final = (asyncio.Task, cast("type[Any]", vars(asyncio.tasks)["_PyTask"]))
+
+# The functions, made anew at each call, by which one future reports to another.
+_SHIELD: Final = "shield.<locals>._outer_done_callback"
+_WRAPPED: Final = "_chain_future.<locals>._call_check_cancel"
+
+
+def is_task(obj: object) -> bool:
+    return issubclass(type(obj), _TASKS)
+
+
+def is_gathering(future: object) -> bool:
+    return issubclass(type(future), _GATHERING)
+
+
+def gathered(future: object) -> list[object]:
+    """The futures that a `gather` has put together."""
+    children: Any = object.__getattribute__(future, "_children") if is_gathering(future) else None
+    return list(cast("list[object]", children)) if type(children) is list else []
+
+
+def shielded_by(future: object) -> object | None:
+    """The future behind the one that `shield` has returned, None where that was not made by `shield`."""
+    return next((cell for cell in _callback_cells(future, _SHIELD) if is_future(cell)), None)
+
+
+def wrapped_in(future: object) -> object | None:
+    """The concurrent future behind one that `run_in_executor` or `wrap_future` has returned, None behind others."""
+    return next((cell for cell in _callback_cells(future, _WRAPPED) if issubclass(type(cell), CONCURRENT)), None)
+
+
+def futures_in(holder: object) -> list[object]:
+    """The futures that a coroutine of asyncio's waits for: they are in a set or list among what it refers to."""
+    group = referred(holder, taskgroups.TaskGroup)
+    if group is not None:
+        return _members(fields(group).get("_tasks"))
+    found: list[object] = []
+    for ref in _near(holder):
+        for member in _members(ref):
+            if member not in found:
+                found.append(member)
+    return found
+
+
+def pending(futures: Iterable[object]) -> list[object]:
+    return [future for future in futures if not is_done(future)]
+
+
+def _near(holder: object) -> Iterator[object]:
+    """What a coroutine refers to, through closures and an iterator object too."""
+    for ref in gc.get_referents(holder):
+        if type(ref) is types.CellType:
+            yield from gc.get_referents(ref)
+        elif type(ref).__name__ == "_AsCompletedIterator" and type(ref).__module__ == "asyncio.tasks":
+            yield fields(ref).get("_todo")
+        else:
+            yield ref
+
+
+def _members(collection: object) -> list[object]:
+    if is_task(collection):
+        return [collection]
+    if type(collection) not in (set, list, tuple, frozenset):
+        return []
+    return [member for member in cast("list[object]", collection) if is_future(member)]
+
+
+def _callback_cells(future: Any, qualname: str) -> Iterator[object]:
+    callbacks: Any = getattr(future, "_callbacks", None) if is_future(future) else None
+    for callback, _ in callbacks or ():
+        if type(callback) is types.FunctionType and callback.__qualname__ == qualname:
+            for cell in callback.__closure__ or ():
+                yield from gc.get_referents(cell)

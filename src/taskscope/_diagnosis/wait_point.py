@@ -1,0 +1,147 @@
+"""What a task waits for: the primitive at the end of its await chain, and the tasks that it waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import types
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from taskscope._diagnosis.awaitables import UNKNOWN, is_done, is_future, waiter_of
+from taskscope._diagnosis.awaited import (
+    futures_in,
+    gathered,
+    is_gathering,
+    is_task,
+    pending,
+    shielded_by,
+    wrapped_in,
+)
+from taskscope._diagnosis.folding import is_internal
+from taskscope._diagnosis.primitives import PRIMITIVES, Primitive, thread_state
+from taskscope._diagnosis.stack import Chain, Link
+
+_ASYNCIO: Final = os.path.dirname(asyncio.__file__) + os.sep
+_UVLOOP: Final = "uvloop/"  # the sources of its compiled code, which are not on this machine
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WaitPoint:
+    """Where a task waits. Holds live objects: for the time of a diagnosis, not for reports.
+
+    Attributes:
+        kind, primitive, detail: As in `Wait`.
+        holder: The coroutine of asyncio's that waits, None where the task awaits a future by itself.
+        futures: The pending futures waited for, where the primitive is about futures.
+    """
+
+    kind: str
+    primitive: str
+    detail: str | None = None
+    holder: object | None = field(default=None, repr=False)
+    futures: tuple[Any, ...] = field(default=(), repr=False)
+
+
+def wait_point(task: asyncio.Future[Any], chain: Chain) -> WaitPoint | None:
+    """Where a task waits, None for one that could go on or of which nothing is known. Never raises.
+
+    chain: its await chain as it is now.
+    """
+    try:
+        found = _by_primitive(chain) or _by_end(task, chain)
+    except Exception:  # what is looked at can be broken in any way
+        return None
+    return found
+
+
+def _by_primitive(chain: Chain) -> WaitPoint | None:
+    link, primitive = _primitive_of(chain)
+    if link is None or primitive is None:
+        return None
+    detail = _guarded(primitive.state, link.holder)
+    if primitive.name == "Condition.wait" and chain.links[-1].code.co_qualname == "Lock.acquire":
+        detail = "Condition notified or cancelled, its lock held by somebody else"
+    if primitive.kind != "tasks":
+        return WaitPoint(primitive.kind, primitive.name, _with_timeout(chain, detail), link.holder)
+    waited_for = futures_in(chain.links[-1].holder) or futures_in(link.holder)
+    mine = [future for future in pending(waited_for) if future is not chain.end]
+    return WaitPoint(primitive.kind, primitive.name, _with_timeout(chain, detail), link.holder, tuple(mine))
+
+
+def _primitive_of(chain: Chain) -> tuple[Link | None, Primitive | None]:
+    """The outermost known primitive among the frames of asyncio's at the end of a chain: `Queue.join`, say, and not the
+    `Event.wait` by which that is done."""
+    found: tuple[Link | None, Primitive | None] = (None, None)
+    for link in reversed(chain.links):
+        if not link.code.co_filename.startswith((_ASYNCIO, _UVLOOP)):
+            return found
+        primitive = PRIMITIVES.get(link.frame.function)
+        if primitive is not None and not (primitive.name == "wait_for" and _is_passed_through(found[0], chain)):
+            found = (link, primitive)
+    return found
+
+
+def _is_passed_through(inner: Link | None, chain: Chain) -> bool:
+    """Whether `wait_for` has no timeout: before 3.12 it then awaits what it was given, and else something else."""
+    return inner is not None or is_task(chain.end)
+
+
+def _by_end(task: asyncio.Future[Any], chain: Chain) -> WaitPoint | None:
+    waiter = waiter_of(task)
+    end = chain.end if waiter is UNKNOWN or waiter is None else waiter
+    if not is_future(end) or is_done(end):
+        return None
+    return _of_future(end, chain)
+
+
+def _of_future(future: Any, chain: Chain) -> WaitPoint:
+    if is_task(future):
+        return WaitPoint("task", "task", _with_timeout(chain, None), futures=(future,))
+    if is_gathering(future):
+        children = pending(gathered(future))
+        return WaitPoint("tasks", "gather", _with_timeout(chain, None), futures=tuple(children))
+    inner = shielded_by(future)
+    if inner is not None:
+        return WaitPoint("task", "shield", _with_timeout(chain, None), futures=(inner,))
+    source = wrapped_in(future)
+    if source is not None:
+        return WaitPoint("thread", "run_in_executor", _with_timeout(chain, thread_state(source)))
+    return WaitPoint("future", _innermost_function(chain), _with_timeout(chain, "a bare Future"))
+
+
+def _innermost_function(chain: Chain) -> str:
+    """A primitive that somebody has made from futures is known by its own function: `Channel.send`."""
+    shown = [link for link in chain.links if not is_internal(link.code)]
+    return (shown or chain.links)[-1].frame.function if chain.links else "Future"
+
+
+def _with_timeout(chain: Chain, detail: str | None) -> str | None:
+    """The detail, with the seconds after which the nearest `asyncio.timeout` round the wait ends it."""
+    lefts = [left for link in chain.links for left in _timeouts_of(link)]
+    if not lefts:
+        return detail
+    ending = f"a timeout ends it in {min(lefts):.3g} s"
+    return ending if detail is None else f"{detail}; {ending}"
+
+
+def _timeouts_of(link: Link) -> list[float]:
+    """Seconds left of every timeout whose `async with` block a frame is in: its exit waits on the frame's stack."""
+    refs = gc.get_referents(link.holder) if type(link.holder) is not types.CodeType else []
+    found: list[float] = []
+    for ref in refs:
+        timeout: Any = ref.__self__ if type(ref) is types.MethodType else ref
+        if type(timeout) is asyncio.Timeout:
+            when = timeout.when()
+            if when is not None:
+                found.append(max(0.0, when - asyncio.get_running_loop().time()))
+    return found
+
+
+def _guarded(read: Callable[[object], str | None], holder: object) -> str | None:
+    try:
+        return read(holder)
+    except Exception:
+        return None

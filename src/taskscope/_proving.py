@@ -1,0 +1,118 @@
+"""The proof of deadlock, put to the tasks of a scope: who holds them for our sake, and who for the host's."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from collections.abc import Iterable
+from types import FrameType
+from typing import Any
+
+from taskscope._backends._factory import tracking_of
+from taskscope._backends._ownership import all_tasks, running_task
+from taskscope._diagnosis.awaitables import C_TASK, UNKNOWN, coroutine_of, is_done, waiter_of
+from taskscope._diagnosis.folding import is_internal
+from taskscope._diagnosis.reachability import Held, Proof, prove
+from taskscope._diagnosis.stack import task_chain
+from taskscope._table import AnyTask, TaskTable
+
+
+def prove_tasks(table: TaskTable, waited_for: object) -> Proof:
+    """Which pending tasks of a scope nothing can ever wake, not even its host once it goes on.
+
+    To be called from a callback of the loop, while the host is suspended.
+
+    waited_for: the future by which the caller has suspended the host.
+    """
+    tasks = [task for task in table.pending() if is_blocked(task)]
+    bookkeepers = [waited_for, *_own_coroutines(table.host)]
+    return _prove(tasks, bookkeepers)
+
+
+def prove_while_host_waits(table: TaskTable, waited_for: object) -> Proof:
+    """The same, for as long as the host is suspended: what only the host could do once it goes on wakes nobody."""
+    tasks = [task for task in table.pending() if is_blocked(task)]
+    bookkeepers = [waited_for, *_own_coroutines(table.host), table.host, coroutine_of(table.host)]
+    return _prove(tasks, bookkeepers)
+
+
+def prove_with_host(table: TaskTable, held: Held) -> Proof:
+    """Which pending tasks of a scope, and its host in the middle of its body, nothing can ever wake.
+
+    held: what `host_as_held` has said when the body began.
+    """
+    tasks = [task for task in (*table.pending(), table.host) if task is not None and is_blocked(task)]
+    return _prove(tasks, (), id(table.host), held)
+
+
+def host_as_held() -> Held:
+    """How the running task is held, beside by its running and by its table."""
+    depth = 0
+    frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    while frame is not None and frame.f_code.co_flags & _SUSPENDABLE:
+        depth += not is_internal(frame.f_code)
+        frame = frame.f_back
+    task: AnyTask | None = running_task(asyncio.get_running_loop())
+    if task is None:
+        return Held(0, 0)
+    running = _RUNNING_C_TASK if issubclass(type(task), C_TASK) else _RUNNING_PYTHON_TASK
+    return Held(max(0, sys.getrefcount(task) - _OWN - running), depth)
+
+
+_SUSPENDABLE = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
+
+# References to a host by what runs it, at the least, and by its table; to a task in pure Python also by the frames of
+# its steps.
+_RUNNING_C_TASK = 3
+_RUNNING_PYTHON_TASK = 6
+
+
+def _count_own() -> int:
+    obj = object()
+    return sys.getrefcount(obj)
+
+
+# References that a function's own variable adds to what it counts.
+_OWN = _count_own()
+
+
+def prove_all() -> tuple[Proof, int]:
+    """Which tasks of the running loop nothing can ever wake, and how many tasks there are."""
+    tasks = list(all_tasks())
+    looked_at = len(tasks)
+    tasks[:] = [task for task in tasks if is_blocked(task)]
+    return _prove(tasks, ()), looked_at
+
+
+def _prove(tasks: list[Any], bookkeepers: Iterable[object], host: int | None = None, held: Held | None = None) -> Proof:
+    """A proof is a gift, and no reason to fail where none can be had."""
+    registries = [tracking_of(asyncio.get_running_loop()).ownership.aside]
+    try:
+        return prove(tasks, list(bookkeepers), registries, _own_types(), host, held)
+    except Exception as error:
+        return Proof({}, 0, f"the search failed: {type(error).__name__}: {error}")
+
+
+def _own_types() -> tuple[type, ...]:
+    """Classes of ours whose instances hold tasks only to look at them or to cancel them."""
+    from taskscope._body import BodyEnd
+    from taskscope._closing import Closing
+    from taskscope._watch import BodyWatch
+
+    return TaskTable, BodyEnd, BodyWatch, Closing
+
+
+def is_blocked(task: AnyTask) -> bool:
+    """Whether a task of the running loop waits for a future that is not done."""
+    if task.get_loop() is not asyncio._get_running_loop():
+        return False
+    waiter = waiter_of(task)
+    return waiter is not None and waiter is not UNKNOWN and not is_done(waiter)
+
+
+def _own_coroutines(host: AnyTask | None) -> Iterable[object]:
+    """The coroutines of ours that a host has come to: they hold what a scope works on."""
+    if host is None:
+        return []
+    return [link.holder for link in task_chain(host).links if is_internal(link.code)]

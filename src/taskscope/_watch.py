@@ -1,0 +1,60 @@
+"""The watch over a body: looks from time to time whether it can ever go on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import final
+
+from taskscope._diagnosis.awaitables import waiter_of
+from taskscope._diagnosis.reachability import Held, Proof
+from taskscope._proving import is_blocked, prove_with_host
+from taskscope._table import AnyTask, TaskTable
+
+SHARE = 0.01
+"""The most of the loop's time that looking may take."""
+
+
+@final
+class BodyWatch:
+    """Calls back when the task that runs a body is proven to be stuck.
+
+    It looks only where the body waits for the same thing as the last time, so that a body that goes on costs nothing
+    but a timer.
+    """
+
+    def __init__(self, seconds: float, table: TaskTable, found: Callable[[Proof], None]) -> None:
+        self._seconds = seconds
+        self._table = table
+        self._found = found
+        self._host: AnyTask | None = None
+        self._held = Held(0, 0)
+        self._waited_for = 0
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(seconds, self._look)
+
+    def body_runs_in(self, host: AnyTask | None, held: Held) -> None:
+        self._host = host
+        self._held = held
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        before, self._waited_for = self._waited_for, self._id_of_waiter()
+        pause = self._seconds
+        if self._waited_for and self._waited_for == before:
+            started = time.perf_counter()
+            proof = prove_with_host(self._table, self._held)
+            if id(self._host) in proof.stuck:
+                self._found(proof)
+                return
+            pause = max(pause, (time.perf_counter() - started) / SHARE)
+        self._timer = self._loop.call_later(pause, self._look)
+
+    def _id_of_waiter(self) -> int:
+        """What the body waits for, 0 while it does not. Not the thing itself: to hold it would make it look alive."""
+        if self._host is None or self._host.done() or not is_blocked(self._host):
+            return 0
+        return id(waiter_of(self._host))
