@@ -35,6 +35,9 @@ Either that function holds it, or something that lives on until the stack is clo
 HOLDERS: dict[str, Hold] = {}
 """All of them, by the name of the place."""
 
+PLACES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {}
+"""Those that are objects: how to make one of something, and how to get that out of it again."""
+
 VARIABLE: contextvars.ContextVar[Any] = contextvars.ContextVar("VARIABLE")
 
 
@@ -51,6 +54,7 @@ def place(name: str, make: Callable[[Any], Any], find: Callable[[Any], Any]) -> 
         return lambda: find(made).set()
 
     HOLDERS[name] = hold
+    PLACES[name] = make, find
 
 
 class Plain:
@@ -219,7 +223,7 @@ def delegating(event: Any) -> Iterator[Any]:
 
 
 def looping(event: Any) -> Iterator[Any]:
-    for each in [None, event]:
+    for each in [None, event]:  # noqa: UP028 - it is the loop that matters
         yield each
 
 

@@ -20,7 +20,7 @@ import time
 import types
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -1517,20 +1517,41 @@ def test_a_stuck_task_can_be_cancelled_as_before(run: Run) -> None:
 # -------------------------------------------------------------------------------------------- nothing of a user's runs
 
 
-class Touched(BaseException):
-    """Raised by whatever must not be called: nothing catches it by accident."""
+class Touched(Exception):
+    """Raised by whatever must not be called, and noted, for the search could catch it."""
+
+    noted = 0
 
 
 def hostile(*arguments: object, **keywords: object) -> Any:
+    Touched.noted += 1
     raise Touched
 
 
-SPECIAL = (
-    "__getattribute__ __getattr__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__ __hash__ __bool__ __len__ __iter__ __next__ "
-    "__contains__ __getitem__ __setitem__ __setattr__ __delattr__ __call__ __repr__ __str__ __format__ __dir__ __sizeof__ "
-    "__reduce__ __reduce_ex__ __index__ __int__ __float__ __enter__ __exit__ __await__ __aiter__ __anext__ __get__ "
-    "__copy__ __deepcopy__ __length_hint__ __reversed__ __missing__ __instancecheck__ __subclasscheck__"
-).split()
+@pytest.fixture(autouse=True)
+def nothing_is_touched() -> Iterator[None]:
+    Touched.noted = 0
+    yield
+    assert not Touched.noted
+
+
+SPECIAL = [
+    *("__getattribute__", "__getattr__", "__setattr__", "__delattr__", "__dir__", "__get__"),
+    *("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__", "__bool__", "__index__", "__int__"),
+    *(
+        "__len__",
+        "__length_hint__",
+        "__iter__",
+        "__next__",
+        "__reversed__",
+        "__contains__",
+        "__getitem__",
+        "__setitem__",
+    ),
+    *("__missing__", "__call__", "__enter__", "__exit__", "__await__", "__aiter__", "__anext__", "__float__"),
+    *("__repr__", "__str__", "__format__", "__sizeof__", "__reduce__", "__reduce_ex__", "__copy__", "__deepcopy__"),
+    *("__instancecheck__", "__subclasscheck__"),
+]
 
 
 def hostile_class(name: str, *bases: type, metaclass: type = type, **more: Any) -> Any:
@@ -1588,7 +1609,7 @@ def test_a_hostile_object_can_keep_a_task_alive(run: Run) -> None:
 def test_nothing_of_a_hostile_module_is_called(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     class HostileModule(types.ModuleType):
         def __getattribute__(self, name: str) -> Any:
-            raise Touched
+            return hostile()
 
     class OfNoFile:
         __module__ = "hostile_module"
@@ -1613,20 +1634,20 @@ def test_nothing_of_a_hostile_task_or_future_is_called(run_asyncio: Run) -> None
         _fut_waiter = _callbacks = property(hostile)  # type: ignore[assignment]
 
         def __getattr__(self, name: str) -> Any:
-            raise Touched
+            return hostile()
 
         def done(self) -> bool:
-            raise Touched
+            return hostile()
 
     class HostileTask(asyncio.Task[None]):
         def get_coro(self) -> Any:
-            raise Touched
+            return hostile()
 
         def done(self) -> bool:
-            raise Touched
+            return hostile()
 
         def __eq__(self, other: object) -> bool:
-            raise Touched
+            return hostile()
 
         def __hash__(self) -> int:
             return id(self)
@@ -1650,7 +1671,7 @@ def test_nothing_of_a_hostile_loop_is_called() -> None:
 
         def __getattribute__(self, name: str) -> Any:
             if type(self).armed:
-                raise Touched
+                return hostile()
             return super().__getattribute__(name)
 
     async def main() -> None:
@@ -1672,7 +1693,16 @@ def test_nothing_of_a_hostile_loop_is_called() -> None:
 
 
 def test_objects_of_python_are_known_by_their_references() -> None:
-    for kind in (Plain, list, dict, asyncio.Task, asyncio.Event, functools.partial, types.CoroutineType, contextvars.Context):
+    for kind in (
+        Plain,
+        list,
+        dict,
+        asyncio.Task,
+        asyncio.Event,
+        functools.partial,
+        types.CoroutineType,
+        contextvars.Context,
+    ):
         assert is_transparent(kind), kind
     assert is_transparent(type("Local", (dict, Plain), {"__slots__": ("slot",)}))
 
@@ -1690,7 +1720,9 @@ def test_objects_of_foreign_c_code_and_what_is_derived_from_them_are_not() -> No
 
 
 @pytest.mark.parametrize("said", ["multidict", "builtins"])
-def test_a_c_class_is_known_as_such_whatever_module_it_says_it_is_from(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+def test_a_c_class_is_known_as_such_whatever_module_it_says_it_is_from(
+    monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
     original = opaque.module_of
     monkeypatch.setattr(opaque, "module_of", lambda kind: said if kind is CIMultiDict else original(kind))
     assert not is_transparent(CIMultiDict)
@@ -1745,7 +1777,7 @@ def test_nothing_is_proven_where_dicts_of_objects_cannot_be_seen(run: Run, monke
     run(main)
 
 
-@pytest.mark.parametrize("large", [lambda: {number: None for number in range(200_000)}, lambda: [[] for _ in range(30_000)]])
+@pytest.mark.parametrize("large", [lambda: dict.fromkeys(range(200_000)), lambda: [[] for _ in range(30_000)]])
 def test_with_too_much_to_look_at_nothing_is_proven(run: Run, large: Callable[[], Any]) -> None:
     async def wait(kept: Any) -> None:
         await wait_for_own_event()
@@ -1867,90 +1899,92 @@ def test_a_thread_that_moves_references_about_never_makes_a_live_task_look_stuck
         sys.setswitchinterval(interval)
 
 
-Steal = Callable[[list[Any]], None]
+Kept = dict[str, Any]
+"""What a task has as its variables, by their names, and its coroutine."""
 
 
-class Thief:
-    """Takes a reference away in the middle of a search, wherever the search happens to be."""
-
-    def __init__(self, at: int, steal: Callable[[], object]) -> None:
-        self._left = at
-        self._steal = steal
-
-    def __call__(self, frame: types.FrameType, what: str, argument: object) -> None:
-        if frame.f_code.co_filename != reachability.__file__:
-            return
-        self._left -= 1
-        if self._left == 0:
-            self._steal()
+def move_over(lists: list[list[Any]]) -> list[Any]:
+    lists[1].append(lists[0].pop())
+    return lists[1]
 
 
-def test_whatever_happens_at_whatever_moment_of_the_search_a_live_task_is_not_called_stuck(run_asyncio: Run) -> None:
-    """What other threads and signal handlers could do, done at each line of the search in turn.
+# What the only holder has before something happens, and what he then has instead.
+EXCHANGES: dict[str, tuple[Callable[[Kept], Any], Callable[[Any], Any]]] = {
+    "a list, then what was in it": (lambda kept: kept["first"], list.pop),
+    "two lists, then what was in one is in the other": (lambda kept: [kept["first"], kept["second"]], move_over),
+    "the event, then a weak reference": (lambda kept: kept["event"], weakref.ref),
+    "a weak reference, then the event": (lambda kept: weakref.ref(kept["event"]), lambda reference: reference()),
+    "an object, then its dict": (lambda kept: kept["plain"], vars),
+    "the dict of an object, then its value": (lambda kept: vars(kept["plain"]), lambda found: found["event"]),
+    "the coroutine, then its frame": (lambda kept: kept["coroutine"], lambda coroutine: coroutine.cr_frame),
+}
 
-    The only reference from outside is moved from one place into another. Of both, one is looked at before and one after.
-    """
-    stolen: list[Any] = []
 
-    async def wait(first: list[Any], second: list[Any]) -> None:
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_a_live_task_is_not_called_stuck_whenever_its_holder_takes_one_thing_for_another(
+    run_asyncio: Run, exchange: str
+) -> None:
+    """What other threads and signal handlers can do, done before one line of the search after another."""
+    before, after = EXCHANGES[exchange]
+
+    async def wait(first: list[Any], second: list[Any], plain: Plain) -> None:
         event = asyncio.Event()
         first.append(event)
+        plain.event = event
         await event.wait()
         del second
 
-    def take_out_of(first: list[Any], second: list[Any]) -> None:
-        stolen.append(first.pop())
+    async def search(line: int) -> bool:
+        tasks: Tasks = []
+        kept: Kept = {"first": [], "second": [], "plain": Plain()}
+        await spawned(tasks, wait(**kept))
+        box = [before({**kept, "event": kept["plain"].event, "coroutine": tasks[0].get_coro()})]
+        del kept
 
-    def put_into(first: list[Any], second: list[Any]) -> None:
-        first.append(stolen.pop())
+        def happen() -> None:
+            box.append(after(box.pop()))
 
-    def carry_over(first: list[Any], second: list[Any]) -> None:
-        second.append(first.pop())
-        stolen.append(second)
-
-    async def at_each_line(steal: Callable[[list[Any], list[Any]], None]) -> int:
-        for at in itertools.count(1):
-            tasks: Tasks = []
-            first: list[Any] = []
-            second: list[Any] = []
-            await spawned(tasks, wait(first, second))
-            stolen.clear()
-            if steal is put_into:
-                stolen.append(first.pop())
-            lists = [first, second]
-            del first, second
-            thief = Thief(at, lambda lists=lists, steal=steal: steal(*lists) or lists.clear())  # type: ignore[misc]
-            del lists
-            happened = search_with(thief, tasks, stolen, steal is put_into)
-            await end(tasks)
-            if not happened:
-                return at
-        raise AssertionError
+        with at_line(line, happen) as happened:
+            assert not prove(tasks).stuck
+        if happened:
+            assert not prove(tasks).stuck
+            box.clear()
+            assert prove(tasks).stuck
+        await end(tasks)
+        return bool(happened)
 
     async def main() -> None:
-        for steal in (take_out_of, put_into, carry_over):
-            assert await at_each_line(steal) > 100
+        lines = range(1, 100_000, 17)
+        for line in lines:
+            if not await search(line):
+                break
+        assert line > 300
 
     run_asyncio(main)
 
 
-def search_with(thief: Thief, tasks: Tasks, stolen: list[Any], is_dead_afterwards: bool) -> bool:
-    """Whether the thief's moment came. Then the proof must be empty, unless nobody has anything left."""
-    traced = sys.gettrace()
+@contextmanager
+def at_line(line: int, happen: Callable[[], None]) -> Iterator[list[bool]]:
+    """Calls a function before a line of the search is run. The list that it gives is not empty once it has."""
+    happened: list[bool] = []
+    left = line
 
     def trace(frame: types.FrameType, what: str, argument: object) -> Any:
-        thief(frame, what, argument)
+        nonlocal left
+        if frame.f_code.co_filename != reachability.__file__:
+            return None
+        left -= 1
+        if left == 0:
+            happen()
+            happened.append(True)
         return trace
 
+    traced = sys.gettrace()
     sys.settrace(trace)
     try:
-        proof = prove(tasks)
+        yield happened
     finally:
         sys.settrace(traced)
-    happened = thief._left <= 0
-    if happened and not is_dead_afterwards:
-        assert not proof.stuck
-    return happened
 
 
 def test_a_search_in_another_thread_than_the_loops_is_as_careful(run: Run) -> None:

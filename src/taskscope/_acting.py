@@ -6,8 +6,9 @@ import asyncio
 import linecache
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from taskscope._backends import _asyncio as backend
@@ -155,7 +156,7 @@ def _call(callback: OnReport, report: Report, failures: list[BaseException]) -> 
 
 
 @contextmanager
-def _collecting(failures: list[BaseException]) -> Iterator[None]:
+def _collecting(failures: list[BaseException]) -> Generator[None, None, None]:
     """Runs users' code, callbacks and handlers of logging, and keeps what it raises."""
     try:
         yield
@@ -167,7 +168,7 @@ def _collecting(failures: list[BaseException]) -> Iterator[None]:
 
 def _report_failures(failures: list[BaseException], leaving: BaseException) -> None:
     for error in failures:
-        what = f"{type(error).__name__}: {safely(lambda error=error: str(error), '<it cannot be printed>')}"
+        what = f"{type(error).__name__}: {safely(partial(str, error), '<it cannot be printed>')}"
         _add_note(leaving, f"taskscope: telling about a report failed too: {what}")
         with suppress(Exception):  # as above, or the very handler that has failed before
             logger.error("telling about a report failed", exc_info=error)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Container, Iterable
 from types import FrameType
 from typing import Any
 
 from taskscope._backends._factory import tracking_of
 from taskscope._backends._ownership import all_tasks, running_task
-from taskscope._diagnosis.awaitables import C_TASK, UNKNOWN, coroutine_of, is_done, waiter_of
+from taskscope._budget import budget_of_loop
+from taskscope._diagnosis.awaitables import C_TASK, UNKNOWN, is_done, waiter_of
+from taskscope._diagnosis.awaiting import code_that_awaits, references_of
 from taskscope._diagnosis.folding import is_internal
 from taskscope._diagnosis.reachability import Held, Proof, prove
 from taskscope._diagnosis.stack import task_chain
@@ -26,15 +29,13 @@ def prove_tasks(table: TaskTable, waited_for: object) -> Proof:
     waited_for: the future by which the caller has suspended the host.
     """
     tasks = [task for task in table.pending() if is_blocked(task)]
-    bookkeepers = [waited_for, *_own_coroutines(table.host)]
-    return _prove(tasks, bookkeepers)
+    return _within_budget(tasks, [waited_for, *_own_coroutines(table.host)])
 
 
 def prove_while_host_waits(table: TaskTable, waited_for: object) -> Proof:
     """The same, for as long as the host is suspended: what only the host could do once it goes on wakes nobody."""
     tasks = [task for task in table.pending() if is_blocked(task)]
-    bookkeepers = [waited_for, *_own_coroutines(table.host), table.host, coroutine_of(table.host)]
-    return _prove(tasks, bookkeepers)
+    return _within_budget(tasks, [waited_for, table.host, *_coroutines(table.host)])
 
 
 def prove_with_host(table: TaskTable, held: Held) -> Proof:
@@ -57,10 +58,14 @@ def host_as_held() -> Held:
     if task is None:
         return Held(0, 0)
     running = _RUNNING_C_TASK if issubclass(type(task), C_TASK) else _RUNNING_PYTHON_TASK
-    return Held(max(0, sys.getrefcount(task) - _OWN - running), depth)
+    references = sys.getrefcount(task) - _OWN - running - (task in _eager_tasks)
+    return Held(max(0, references - references_of(code_that_awaits(task), task)), depth)
 
 
 _SUSPENDABLE = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
+
+# The tasks that take their first step before their maker has them: asyncio keeps them for that time, up to 3.13.
+_eager_tasks: Container[AnyTask] = vars(asyncio.tasks).get("_eager_tasks", ())
 
 # References to a host by what runs it, at the least, and by its table; to a task in pure Python also by the frames of
 # its steps.
@@ -83,6 +88,16 @@ def prove_all() -> tuple[Proof, int]:
     looked_at = len(tasks)
     tasks[:] = [task for task in tasks if is_blocked(task)]
     return _prove(tasks, ()), looked_at
+
+
+def _within_budget(tasks: list[Any], bookkeepers: Iterable[object]) -> Proof:
+    budget = budget_of_loop()
+    if not budget.has_any_left:
+        return Proof({}, 0, "the scopes of this loop have used up the time for proofs")
+    started = time.perf_counter()
+    proof = _prove(tasks, bookkeepers)
+    budget.spend(time.perf_counter() - started)
+    return proof
 
 
 def _prove(tasks: list[Any], bookkeepers: Iterable[object], host: int | None = None, held: Held | None = None) -> Proof:
@@ -111,8 +126,11 @@ def is_blocked(task: AnyTask) -> bool:
     return waiter is not None and waiter is not UNKNOWN and not is_done(waiter)
 
 
-def _own_coroutines(host: AnyTask | None) -> Iterable[object]:
+def _own_coroutines(host: AnyTask | None) -> list[object]:
     """The coroutines of ours that a host has come to: they hold what a scope works on."""
-    if host is None:
-        return []
-    return [link.holder for link in task_chain(host).links if is_internal(link.code)]
+    links = () if host is None else task_chain(host).links
+    return [link.holder for link in links if is_internal(link.code)]
+
+
+def _coroutines(host: AnyTask | None) -> list[object]:
+    return [] if host is None else [link.holder for link in task_chain(host).links]

@@ -20,6 +20,7 @@ from taskscope._backends._ownership import running_task
 from taskscope._body import BodyEnd, is_called_by_async_generator, with_end
 from taskscope._closing import DESCRIBED_LIMIT, Closing
 from taskscope._diagnosis.describe import describe, safe_repr
+from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._diagnosis.stack import task_chain
 from taskscope._errors import TaskScopeError
 from taskscope._handing import check_task, move
@@ -162,16 +163,18 @@ class TaskScope:
     def snapshot(self) -> Report:
         """A report of the tagged tasks alive now, as its `leaks`, in phase `"body"`. Changes nothing."""
         pending = self._table.pending()
+        host = self._table.host
+        diagnosis = Diagnosis([*pending, *([] if self._table.closed or host is None else [host])])
         return Report(
             self.name,
             phase="body",
-            leaks=tuple(map(self._record_now, pending[:DESCRIBED_LIMIT])),
+            leaks=tuple(self._record_now(task, diagnosis) for task in pending[:DESCRIBED_LIMIT]),
             leaks_omitted=max(0, len(pending) - DESCRIBED_LIMIT),
             spawned=self._table.spawned,
         )
 
-    def _record_now(self, task: AnyTask) -> TaskRecord:
-        record = describe(task, self._table.rows.get(task, NO_SITE), task_chain(task))
+    def _record_now(self, task: AnyTask, diagnosis: Diagnosis) -> TaskRecord:
+        record = diagnosis.record(task, self._table.rows.get(task, NO_SITE))
         return replace(record, closed_scope=self._table.closed_scope_of(task))
 
     def adopt(self, task: AnyTask) -> None:

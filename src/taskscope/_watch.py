@@ -7,13 +7,11 @@ import time
 from collections.abc import Callable
 from typing import final
 
+from taskscope._budget import SHARE_OF_WATCHES, budget_of_loop
 from taskscope._diagnosis.awaitables import waiter_of
 from taskscope._diagnosis.reachability import Held, Proof
 from taskscope._proving import is_blocked, prove_with_host
 from taskscope._table import AnyTask, TaskTable
-
-SHARE = 0.01
-"""The most of the loop's time that looking may take."""
 
 
 @final
@@ -43,15 +41,16 @@ class BodyWatch:
 
     def _look(self) -> None:
         before, self._waited_for = self._waited_for, self._id_of_waiter()
-        pause = self._seconds
-        if self._waited_for and self._waited_for == before:
+        budget = budget_of_loop()
+        now = self._loop.time()
+        if self._waited_for and self._waited_for == before and now >= budget.next_look:
             started = time.perf_counter()
             proof = prove_with_host(self._table, self._held)
             if id(self._host) in proof.stuck:
                 self._found(proof)
                 return
-            pause = max(pause, (time.perf_counter() - started) / SHARE)
-        self._timer = self._loop.call_later(pause, self._look)
+            budget.next_look = now + (time.perf_counter() - started) / SHARE_OF_WATCHES
+        self._timer = self._loop.call_at(max(now + self._seconds, budget.next_look), self._look)
 
     def _id_of_waiter(self) -> int:
         """What the body waits for, 0 while it does not. Not the thing itself: to hold it would make it look alive."""

@@ -139,28 +139,34 @@ async def generator_fixed() -> None:
     await reading
 
 
-async def _rows(lock: asyncio.Lock) -> AsyncIterator[int]:
-    async with lock:
-        for number in range(3):
-            yield number
+class _Table:
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def rows(self) -> AsyncIterator[int]:
+        async with self._lock:
+            for number in range(3):
+                yield number
+
+    async def write(self) -> None:
+        async with self._lock:
+            return
 
 
 async def generator_with_lock_buggy() -> None:
-    lock = asyncio.Lock()
-    rows = _rows(lock)
+    table = _Table()
+    rows = table.rows()
     async for _ in rows:
         break  # the bug: the generator stays suspended inside the lock
-    async with lock:
-        return
+    await table.write()
 
 
 async def generator_with_lock_fixed() -> None:
-    lock = asyncio.Lock()
-    async with aclosing(_rows(lock)) as rows:
+    table = _Table()
+    async with aclosing(table.rows()) as rows:
         async for _ in rows:
             break
-    async with lock:
-        return
+    await table.write()
 
 
 KERNELS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import CodeType, FunctionType, MemberDescriptorType, MethodType
 from typing import Any, cast
 
@@ -55,7 +55,7 @@ def _attribute(instance: Any, name: str) -> object:
     if isinstance(found, FunctionType):
         return MethodType(found, instance)
     if isinstance(found, staticmethod | classmethod):
-        return cast("Callable[..., object]", found.__func__)
+        return cast("Any", found).__func__
     if isinstance(found, MemberDescriptorType):
         try:
             return found.__get__(instance)

@@ -43,7 +43,11 @@ def lock_holders(chains: Iterable[tuple[Any, Chain]]) -> dict[int, list[Any]]:
 def _held_in(chain: Chain) -> Iterator[object]:
     let_go: object | None = None  # the lock that a frame further in is still waiting for
     for link in reversed(chain.links):
-        yield from (lock for lock in _locks_to_leave(link) if lock is not let_go)
+        locks = _locks_to_leave(link)
+        places = [place for place, lock in enumerate(locks) if lock is let_go]
+        if places:
+            del locks[places[0]]  # only once: it can be held as well, and be entered for the second time
+        yield from locks
         if link.code.co_qualname == "_ContextManagerMixin.__aenter__":
             let_go = referred(link.holder, asyncio.Lock)
         elif link.code.co_qualname == "Condition.wait":

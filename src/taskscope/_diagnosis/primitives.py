@@ -112,7 +112,8 @@ def seconds_left(refs: Iterable[object]) -> float | None:
     for ref in refs:
         if issubclass(type(ref), asyncio.TimerHandle) or _is_uvloop(ref, "TimerHandle"):
             when: Any = cast("asyncio.TimerHandle", ref).when()
-            return max(0.0, float(when - asyncio.get_running_loop().time()))
+            loop = asyncio._get_running_loop()
+            return None if loop is None else max(0.0, float(when - loop.time()))
     return None
 
 

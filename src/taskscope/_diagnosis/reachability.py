@@ -25,7 +25,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from taskscope._diagnosis.awaitables import c_field, waiter_of
-from taskscope._diagnosis.awaited import is_task
+from taskscope._diagnosis.awaiting import code_that_awaits
 from taskscope._diagnosis.hidden_dicts import (
     DICTS_ARE_HIDDEN,
     DICTS_CAN_BE_SEEN,
@@ -45,8 +45,8 @@ OWN_OBJECTS: Final = 30
 # What a task is held by when another one awaits it: that one's code, the list of a `gather`, the set of a task group.
 _HOLDERS: Final = frozenset(map(id, (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType, list, set)))
 
-# The iterator of an `await` in C, and the class of AnyIO's pytest plugin that keeps the task in which it runs tests.
-_HOLDERS_BY_NAME: Final = frozenset({("_asyncio", "FutureIter"), ("anyio._backends._asyncio", "TestRunner")})
+# The class of AnyIO's pytest plugin that keeps the task in which it runs tests.
+_HOLDERS_BY_NAME: Final = frozenset({("anyio._backends._asyncio", "TestRunner")})
 
 # Classes are known by their ids: a metaclass can have an `__eq__` and a `__hash__` of its own.
 _CONTAINERS: Final = frozenset(map(id, (dict, list, set)))
@@ -60,7 +60,7 @@ _ALIVE: Final = (types.ModuleType, type, types.CodeType, asyncio.AbstractEventLo
 # They refer to nothing, and are shared by all of Python.
 _ATOMS: Final = frozenset(map(id, (types.NoneType, bool, int, float, complex, str, bytes)))
 
-# Since 3.14 a suspended generator's stack can hold borrowed references, which are visited but not counted.
+# Since 3.14 the stack of a generator suspended at a `yield` can hold borrowed references, visited but not counted.
 _BORROWS: Final = sys.version_info >= (3, 14)
 _GENERATORS: Final = frozenset(map(id, (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)))
 
@@ -89,7 +89,7 @@ class Held(NamedTuple):
     """How a host is held by whoever runs it.
 
     Attributes:
-        references: References to it beside its own.
+        references: References to it beside its own and those of tasks that await it.
         coroutines: How many coroutines deep it was: they may be held, too.
     """
 
@@ -167,7 +167,7 @@ class _Search:
         self._own_types = frozenset(map(id, own_types))
         self._host = host
         self._held = held or Held(0, 0)
-        self._host_ids = _ids_of_host(tasks, host, self._held)
+        self._host_ids, self._awaiting = _ids_of_host(tasks, host, self._held)
         self._seeds: list[object] = [tasks, *bookkeepers]
         self._harmless = {id(registry._remove) for registry in (*_registries_of_asyncio(), *registries)}
         self._limit = VISITED_LIMIT + OWN_OBJECTS * len(tasks)
@@ -252,6 +252,8 @@ class _Search:
         obj = self._objects[place]
         kind = id(type(obj))
         if kind in _GENERATORS:
+            if _is_at_an_await(obj):
+                return refs
             return list({id(ref): ref for ref in refs}.values())
         if kind in self._own_types:
             self._bookkeepers.update((id(obj), *(id(ref) for ref in refs if id(type(ref)) in _CONTAINERS)))
@@ -329,7 +331,8 @@ class _Search:
                 if target in reached:
                     continue
                 if target in host and self._only_holds(self._objects[place], target):
-                    holders += target == self._position[self._host or 0]
+                    is_holder = target == self._position[self._host or 0]
+                    holders += is_holder and id(self._objects[place]) not in self._awaiting
                     continue
                 reached.add(target)
                 if target not in own:
@@ -346,7 +349,7 @@ class _Search:
         if target != self._position[self._host or 0]:
             return True
         kind: type[Any] = type(obj)
-        if id(kind) in _HOLDERS or is_task(obj):
+        if id(obj) in self._awaiting or id(kind) in _HOLDERS:
             return True
         return (module_of(kind), _name(kind)) in _HOLDERS_BY_NAME
 
@@ -395,13 +398,14 @@ class _Search:
         )
 
 
-def _ids_of_host(tasks: list[Any], host: int | None, held: Held) -> set[int]:
+def _ids_of_host(tasks: list[Any], host: int | None, held: Held) -> tuple[set[int], set[int]]:
+    """The ids of a host and its runner's coroutines, and of the code that awaits it."""
     found = next((task for task in tasks if id(task) == host), None)
     # With attributes of its own a task is more than something to cancel.
     if found is None or any(type(ref) is dict for ref in gc.get_referents(found)):
-        return set()
+        return set(), set()
     coroutines = [link.holder for link in task_chain(found).links[: held.coroutines]]
-    return {id(found), *map(id, coroutines)}
+    return {id(found), *map(id, coroutines)}, set(map(id, code_that_awaits(found)))
 
 
 def _at_one_moment(
@@ -430,6 +434,11 @@ _OWN: Final = _at_one_moment([object()])[0][0]
 
 def _is_module(obj: object) -> bool:
     return issubclass(type(obj), types.ModuleType)
+
+
+def _is_at_an_await(generator: Any) -> bool:
+    """Whether it is suspended at an `await`. That compiles to a loop, across which no borrowed reference is kept."""
+    return getattr(generator, "cr_await", None) is not None or getattr(generator, "ag_await", None) is not None
 
 
 def _registries_of_asyncio() -> list[Any]:

@@ -130,13 +130,14 @@ def _with_timeout(chain: Chain, detail: str | None) -> str | None:
 def _timeouts_of(link: Link) -> list[float]:
     """Seconds left of every timeout whose `async with` block a frame is in: its exit waits on the frame's stack."""
     refs = gc.get_referents(link.holder) if type(link.holder) is not types.CodeType else []
+    loop = asyncio._get_running_loop()
     found: list[float] = []
     for ref in refs:
         timeout: Any = ref.__self__ if type(ref) is types.MethodType else ref
         if type(timeout) is asyncio.Timeout:
             when = timeout.when()
-            if when is not None:
-                found.append(max(0.0, when - asyncio.get_running_loop().time()))
+            if when is not None and loop is not None:
+                found.append(max(0.0, when - loop.time()))
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TypeVar, final
 
@@ -11,7 +10,7 @@ from taskscope._render.groups import Group, grouped
 from taskscope._render.places import frame_lines
 from taskscope._render.style import Paint, Role, painter
 from taskscope._render.summary import headline
-from taskscope._render.why import why
+from taskscope._render.why import whys
 from taskscope._render.words import clipped, counted, listed, printable, wrapped
 from taskscope._report import Frame, Report, TaskRecord
 
@@ -82,7 +81,7 @@ class _Text:
         ages = group.ages()
         if ages is not None:
             lines += self._labelled("alive for", _seconds(*ages))
-        lines += self._kinds("why", group, Counter(map(why, group.records)).most_common(), str)
+        lines += self._kinds("why", group, whys(group.records), str)
         lines += self._spawning(group)
         lines += self._frames("waits in" if record.verdict != "runnable" else "stands at", record.stack)
         lines += self._kinds("note", group, group.counted("stack_note"), printable)

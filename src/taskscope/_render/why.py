@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
 from taskscope._render.words import listed, printable
 from taskscope._report import TaskRecord, Wait
 
 _NAMES = 5
+
+
+def whys(records: Sequence[TaskRecord]) -> list[tuple[str, int]]:
+    """The different sentences about some tasks, each with its number, most frequent first.
+
+    Tasks that wait for the same thing are told together who else could wake them.
+    """
+    together: dict[Wait | None, dict[str, None]] = {}
+    for record in records:
+        together.setdefault(record.wait, {}).update(dict.fromkeys(record.stuck_with))
+    return Counter(
+        why(replace(record, stuck_with=tuple(sorted(together[record.wait])))) for record in records
+    ).most_common()
 
 
 def why(record: TaskRecord) -> str:

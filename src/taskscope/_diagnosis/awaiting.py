@@ -1,0 +1,39 @@
+"""Who awaits a task: tasks that cannot do anything else before it has ended."""
+
+from __future__ import annotations
+
+import gc
+import types
+from typing import Any
+
+from taskscope._diagnosis.awaitables import UNKNOWN, c_field, is_wrapper
+from taskscope._diagnosis.awaited import is_task
+from taskscope._diagnosis.stack import task_chain
+
+
+def code_that_awaits(task: object) -> list[object]:
+    """The tasks that await a task directly, their coroutines, and the iterators of their `await`."""
+    found: list[object] = []
+    for awaiter in _awaiters(task):
+        coroutines = [link.holder for link in task_chain(awaiter).links if type(link.holder) is not types.CodeType]
+        found += [awaiter, *coroutines]
+        if coroutines:
+            found += [ref for ref in gc.get_referents(coroutines[-1]) if is_wrapper(ref)]
+    return found
+
+
+def references_of(holders: list[object], obj: object) -> int:
+    """How many references these holders have to an object."""
+    return sum(ref is obj for holder in holders for ref in gc.get_referents(holder))
+
+
+def _awaiters(task: object) -> list[Any]:
+    callbacks: Any = c_field(task, "_callbacks")
+    if callbacks is UNKNOWN:  # in pure Python
+        attributes: Any = c_field(task, "__dict__")
+        callbacks = attributes.get("_callbacks") if type(attributes) is dict else None
+    woken = [callback.__self__ for callback, _ in callbacks or () if type(callback) in _METHODS]
+    return [awaiter for awaiter in woken if is_task(awaiter)]
+
+
+_METHODS = (types.BuiltinMethodType, types.MethodType)

@@ -1,0 +1,330 @@
+"""The watch over a body: ended at once where it is proven stuck, and never where something could still wake it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any
+
+import anyio
+import pytest
+from conftest import Run
+
+from taskscope import DeadlockError, ScopeTimeoutError, TaskScope, scoped
+
+Body = Callable[[], Coroutine[Any, Any, None]]
+
+WATCH = 0.01
+TIMEOUT = 0.15
+
+
+async def hang() -> None:
+    await asyncio.Event().wait()
+
+
+async def watched(body: Body) -> TaskScope:
+    async with TaskScope("watched", grace=0, watch=WATCH, timeout=TIMEOUT, on_leak="ignore") as scope:
+        await body()
+    return scope
+
+
+async def deadlock(body: Body) -> DeadlockError:
+    with pytest.raises(DeadlockError) as caught:
+        await watched(body)
+    return caught.value
+
+
+def test_a_body_that_nothing_can_wake_is_ended_with_its_stack_and_wait_point(run: Run) -> None:
+    async def kernel() -> None:
+        lock = asyncio.Lock()
+        queue: asyncio.Queue[None] = asyncio.Queue()
+
+        async def holder() -> None:
+            async with lock:
+                await queue.get()
+
+        asyncio.create_task(holder(), name="holder")
+        await asyncio.sleep(0)
+        async with lock:
+            queue.put_nowait(None)
+
+    async def main() -> None:
+        report = (await deadlock(kernel)).report
+        host = asyncio.current_task()
+        assert host is not None and host.cancelling() == 0
+        assert report.phase == "body"
+        assert report.body is not None and report.body.wait is not None
+        assert (report.body.verdict, report.body.wait.primitive) == ("deadlocked", "Lock.acquire")
+        assert report.body.wait.detail == "Lock held by task 'holder'"
+        assert report.body.stuck_with == ("holder",)
+        assert [frame.function.rpartition(".")[2] for frame in report.body.stack if "test_watch" in frame.file][-1] == (
+            "kernel"
+        )
+        assert [(leak.name, leak.verdict, leak.outcome) for leak in report.leaks] == [
+            ("holder", "deadlocked", "cancelled")
+        ]
+        text = str(report)
+        assert "could never have gone on" in text
+        assert "it can never end: it waits in Lock.acquire (Lock held by task 'holder')" in text
+
+    run(main)
+
+
+def test_a_body_that_goes_on_is_left_alone(run: Run) -> None:
+    async def goes_on() -> None:
+        for _ in range(10):
+            await asyncio.sleep(WATCH)
+
+    async def main() -> None:
+        assert (await watched(goes_on)).report.ok
+
+    run(main)
+
+
+# Ways to run the body's task, in each of which only its runner and those who wait for it hold it.
+async def directly(main: Body) -> None:
+    await main()
+
+
+async def as_a_task(main: Body) -> None:
+    await asyncio.create_task(main())
+
+
+async def as_a_task_that_is_kept(main: Body) -> None:
+    task = asyncio.create_task(main())
+    await task
+
+
+async def in_a_group(main: Body) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(main())
+
+
+async def gathered(main: Body) -> None:
+    await asyncio.gather(main())
+
+
+@pytest.mark.parametrize("how", [directly, as_a_task, as_a_task_that_is_kept, in_a_group, gathered])
+def test_however_the_body_is_run(run: Run, loop_kind: str, how: Callable[[Body], Coroutine[Any, Any, None]]) -> None:
+    # What starts eagerly is in no group yet: that comes to hold the body later, like somebody who could do anything.
+    is_provable = loop_kind != "eager" or how not in (in_a_group, gathered)
+
+    async def main() -> None:
+        with pytest.raises(DeadlockError if is_provable else ScopeTimeoutError):
+            await watched(hang)
+
+    async def outermost() -> None:
+        await how(main)
+
+    run(outermost)
+
+
+@pytest.mark.parametrize("runner", ["asyncio.run", "anyio.run", "uvloop.run"])
+def test_whoever_runs_the_program(runner: str) -> None:
+    async def main() -> None:
+        await deadlock(hang)
+
+    if runner == "asyncio.run":
+        asyncio.run(main())
+    elif runner == "anyio.run":
+        anyio.run(main)
+    else:
+        pytest.importorskip("uvloop").run(main())
+
+
+kept: list[object] = []
+
+
+# What could still make the body go on. Each is called in the body and keeps what it returns there.
+def a_timer_that_cancels_it() -> object:
+    task = asyncio.current_task()
+    assert task is not None
+    return asyncio.get_running_loop().call_later(60, task.cancel)
+
+
+def somebody_who_keeps_it() -> object:
+    kept.append(asyncio.current_task())
+    return None
+
+
+def an_attribute_of_the_task() -> object:
+    vars_of_task: Any = asyncio.current_task()
+    vars_of_task.note = "mine"
+    return None
+
+
+@pytest.mark.parametrize("holder", [a_timer_that_cancels_it, somebody_who_keeps_it, an_attribute_of_the_task])
+@pytest.mark.parametrize("how", [directly, as_a_task])
+def test_who_has_come_to_hold_the_body_since_could_end_its_wait(
+    run: Run, holder: Callable[[], object], how: Callable[[Body], Coroutine[Any, Any, None]]
+) -> None:
+    async def body() -> None:
+        held = holder()
+        await hang()
+        del held
+
+    async def main() -> None:
+        with pytest.raises(ScopeTimeoutError) as caught:
+            await watched(body)
+        assert caught.value.report.body is not None
+        assert caught.value.report.body.verdict == "blocked"
+
+    async def outermost() -> None:
+        await how(main)
+
+    try:
+        run(outermost)
+    finally:
+        kept.clear()
+
+
+async def under_a_timeout() -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(5 * WATCH):
+            await hang()
+
+
+async def under_wait_for() -> None:
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(hang(), 5 * WATCH)
+
+
+async def under_a_cancel_scope_of_anyio() -> None:
+    with anyio.move_on_after(5 * WATCH) as cancel_scope:
+        await hang()
+    assert cancel_scope.cancelled_caught
+
+
+async def in_a_group_that_fails() -> None:
+    async def fails() -> None:
+        await asyncio.sleep(5 * WATCH)
+        raise KeyError
+
+    with pytest.raises(BaseExceptionGroup):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fails())
+            await hang()
+
+
+async def woken_by_a_timer() -> None:
+    future = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(5 * WATCH, future.set_result, None)
+    await future
+
+
+async def woken_by_a_thread() -> None:
+    future = asyncio.get_running_loop().create_future()
+    loop = asyncio.get_running_loop()
+    await loop.run_in_executor(None, loop.call_soon_threadsafe, future.set_result, None)
+    await future
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        under_a_timeout,
+        under_wait_for,
+        under_a_cancel_scope_of_anyio,
+        in_a_group_that_fails,
+        woken_by_a_timer,
+        woken_by_a_thread,
+    ],
+)
+def test_what_ends_a_wait_inside_the_body_is_waited_for(run: Run, body: Body) -> None:
+    async def main() -> None:
+        assert (await watched(body)).report.ok
+
+    run(main)
+
+
+def test_a_timeout_round_the_scope_keeps_working(run: Run) -> None:
+    async def main() -> None:
+        with pytest.raises(TimeoutError) as caught:
+            async with asyncio.timeout(5 * WATCH):
+                await watched(hang)
+        assert not isinstance(caught.value, ScopeTimeoutError)
+
+    run(main)
+
+
+def test_what_a_body_waits_for_from_outside_can_come(run: Run) -> None:
+    async def main() -> None:
+        event = asyncio.Event()
+
+        async def outside() -> None:
+            await asyncio.sleep(5 * WATCH)
+            event.set()
+
+        async def body() -> None:
+            await event.wait()
+
+        other = asyncio.create_task(outside())
+        assert (await watched(body)).report.ok
+        await other
+
+    run(main)
+
+
+def test_a_decorated_function_and_a_generator_are_watched_too(run: Run) -> None:
+    @scoped(watch=WATCH, timeout=TIMEOUT, on_leak="ignore")
+    async def function() -> None:
+        await hang()
+
+    @scoped(watch=WATCH, timeout=TIMEOUT, on_leak="ignore")
+    async def generator() -> AsyncGenerator[int, None]:
+        yield 1
+        await hang()
+
+    async def main() -> None:
+        with pytest.raises(DeadlockError):
+            await function()
+        with pytest.raises(DeadlockError):
+            async for _ in generator():
+                await asyncio.sleep(3 * WATCH)  # between two steps there is nobody to watch
+
+    run(main)
+
+
+def test_a_scope_leaves_no_timer_of_its_watch_behind(run_asyncio: Run) -> None:
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        await watched(lambda: asyncio.sleep(0))
+        await deadlock(hang)
+        assert [timer for timer in loop._scheduled if not timer.cancelled()] == []
+
+    run_asyncio(main)
+
+
+def test_looking_takes_little_of_the_time(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a look that took long the next one is so far off that both take at most a hundredth of the time."""
+    from taskscope import _watch
+    from taskscope._diagnosis.reachability import Held, Proof
+
+    looks: list[float] = []
+    clock = [0.0]
+
+    def prove_with_host(table: object, held: Held) -> Proof:
+        looks.append(asyncio.get_running_loop().time())
+        clock[0] += 0.01  # a proof that takes 10 ms must be followed by a second without any
+        return Proof({}, 0)
+
+    monkeypatch.setattr(_watch, "prove_with_host", prove_with_host)
+    monkeypatch.setattr(_watch.time, "perf_counter", lambda: clock[0])
+
+    async def main() -> None:
+        with pytest.raises(ScopeTimeoutError):
+            await watched(hang)
+        assert len(looks) == 1
+
+    run(main)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")
+def test_an_eager_body_is_watched_from_its_first_step() -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        with pytest.raises(DeadlockError):
+            await asyncio.create_task(watched(hang))
+
+    asyncio.run(main())
