@@ -25,9 +25,10 @@ _FACTORY_CALLERS = (CREATE_TASK, base_events.BaseEventLoop.create_task.__code__)
 
 # What makes a task for asyncio, and is never what spawned it. (An eager factory can also be the caller of a user's
 # code, whose first step it runs, so it does not tell a user's factory as the others do.)
-_TASK_MAKERS: tuple[CodeType, ...] = _FACTORY_CALLERS
 if sys.version_info >= (3, 12):
-    _TASK_MAKERS += (asyncio.eager_task_factory.__code__,)  # which all eager factories share
+    _TASK_MAKERS: tuple[CodeType, ...] = (*_FACTORY_CALLERS, asyncio.eager_task_factory.__code__)  # that of all of them
+else:
+    _TASK_MAKERS = _FACTORY_CALLERS
 
 # What runs the loop, by the ids of its code objects, which live as long as asyncio does: they are slow to compare.
 # Callers further out did not spawn anything, they started the program.

@@ -29,7 +29,8 @@ def cancel_here(task: AnyTask) -> None:
 def cancel_by_waking(task: AnyTask) -> None:
     """Wakes a task as if what it waits for had been cancelled, and nothing else."""
     waiter: Any = getattr(task, "_fut_waiter", None)
-    for callback, context in list(getattr(waiter, "_callbacks", None) or ()):
+    callbacks: list[tuple[Any, Any]] = list(getattr(waiter, "_callbacks", None) or [])
+    for callback, context in callbacks:
         if getattr(callback, "__self__", None) is task:
             waiter.remove_done_callback(callback)
             waiter.add_done_callback(_retrieve)

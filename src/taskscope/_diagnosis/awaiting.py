@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import types
-from typing import Any
+from typing import Any, cast
 
 from taskscope._diagnosis.awaitables import UNKNOWN, c_field, is_wrapper
 from taskscope._diagnosis.awaited import is_task
@@ -31,8 +31,9 @@ def _awaiters(task: object) -> list[Any]:
     callbacks: Any = c_field(task, "_callbacks")
     if callbacks is UNKNOWN:  # in pure Python
         attributes: Any = c_field(task, "__dict__")
-        callbacks = attributes.get("_callbacks") if type(attributes) is dict else None
-    woken = [callback.__self__ for callback, _ in callbacks or () if type(callback) in _METHODS]
+        callbacks = cast("dict[str, Any]", attributes).get("_callbacks") if type(attributes) is dict else None
+    entries = cast("list[tuple[Any, Any]]", callbacks or [])
+    woken = [callback.__self__ for callback, _ in entries if type(callback) in _METHODS]
     return [awaiter for awaiter in woken if is_task(awaiter)]
 
 

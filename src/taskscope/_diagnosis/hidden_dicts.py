@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 _MANAGED_DICT: Final = 1 << 4
 _INLINE_VALUES: Final = 1 << 2
@@ -31,7 +31,7 @@ def _are_hidden() -> bool:
 DICTS_ARE_HIDDEN: Final = _are_hidden()
 """Whether this version of Python has such dicts at all."""
 
-if DICTS_ARE_HIDDEN:
+if DICTS_ARE_HIDDEN or TYPE_CHECKING:
     import ctypes
 
     _OFFSET: Final = 3 * ctypes.sizeof(ctypes.c_void_p)

@@ -51,10 +51,11 @@ def awaited_tasks(point: WaitPoint | None) -> list[Any]:
 
 def joining(task: Any, point_of: Callable[[Any], WaitPoint | None]) -> Joining | None:
     """Whom a task waits for, None for one that waits for no task."""
-    path = _cycle(task, point_of)
+    path: list[Any] | None = _cycle(task, point_of)
     if path is not None:
         return Joining(tuple(path[:LONGEST]), is_cycle=True)
-    path, seen = [], {id(task)}
+    path = []
+    seen = {id(task)}
     current = task
     while len(path) < LONGEST:
         following = next((other for other in awaited_tasks(point_of(current)) if id(other) not in seen), None)

@@ -22,7 +22,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from taskscope._diagnosis.awaitables import c_field, waiter_of
 from taskscope._diagnosis.awaiting import code_that_awaits
@@ -79,8 +79,11 @@ _MARK: Final = (object(),)
 _mro: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
 _name: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__
 
+_class_of: Final = cast("Callable[[object], type[Any]]", type)
 _callback: Final[Callable[[object], object]] = weakref.ref.__dict__["__callback__"].__get__
 _globals: Final[Callable[[object], object]] = vars(types.ModuleType)["__dict__"].__get__
+
+_length = cast("Callable[[object], int]", len)
 
 _FREE_THREADED: Final = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
@@ -211,15 +214,15 @@ class _Search:
             keys = list(map(id, refs))
             trail += keys
             trail.append(mark)
-            if id(type(objects[at])) in special:
+            if id(_class_of(objects[at])) in special:
                 refs = self._look_closer(at, refs)
                 keys = list(map(id, refs))
             if len(objects) + len(refs) > self._limit and id(objects[at]) not in self._bookkeepers:
                 return f"more than {self._limit:,} objects are reachable from the tasks"
             for ref, key, place in zip(refs, keys, map(place_of, keys)):  # noqa: B905 - it would cost a fifth of the time
                 if place is None:
-                    kind = id(type(ref))
-                    if kind in passed or (kind not in walked and not self._walks_through(type(ref))):
+                    kind = id(_class_of(ref))
+                    if kind in passed or (kind not in walked and not self._walks_through(_class_of(ref))):
                         continue
                     place = position[key] = len(objects)
                     objects.append(ref)
@@ -233,7 +236,7 @@ class _Search:
     def _targets_of(self, place: int) -> list[int]:
         return self._targets[self._ends[place - 1] if place else 0 : self._ends[place]]
 
-    def _walks_through(self, kind: type) -> bool:
+    def _walks_through(self, kind: type[Any]) -> bool:
         """Whether objects of a class that is met for the first time are walked through."""
         if issubclass(kind, _ALIVE):
             self._passed.add(id(kind))
@@ -242,26 +245,26 @@ class _Search:
         if not is_transparent(kind):
             self._opaque.add(id(kind))
         elif issubclass(kind, weakref.ref):
-            self._weak_kinds.add(id(kind))
-        if DICTS_ARE_HIDDEN and may_hide_dict(kind):
-            self._special.add(id(kind))
+            self._weak_kinds.add(id(kind))  # pyright: ignore[reportUnknownArgumentType]
+        if DICTS_ARE_HIDDEN and may_hide_dict(kind):  # pyright: ignore[reportUnknownArgumentType]
+            self._special.add(id(kind))  # pyright: ignore[reportUnknownArgumentType]
         return True
 
     def _look_closer(self, place: int, refs: list[Any]) -> list[Any]:
         """What an object of a class that is special in some way refers to, given what the collector says."""
-        obj = self._objects[place]
-        kind = id(type(obj))
+        obj: Any = self._objects[place]
+        kind = id(_class_of(obj))
         if kind in _GENERATORS:
             if _is_at_an_await(obj):
                 return refs
             return list({id(ref): ref for ref in refs}.values())
         if kind in self._own_types:
-            self._bookkeepers.update((id(obj), *(id(ref) for ref in refs if id(type(ref)) in _CONTAINERS)))
+            self._bookkeepers.update((id(obj), *(id(ref) for ref in refs if id(_class_of(ref)) in _CONTAINERS)))
         if kind == _FRAME:
             self._frames.add(place)
         elif kind == _DICT and not refs:
             self._bare_dicts.append(place)
-        elif DICTS_ARE_HIDDEN and may_hide_dict(type(obj)):
+        elif DICTS_ARE_HIDDEN and may_hide_dict(_class_of(obj)):
             return self._with_hidden_dict(place, refs)
         return refs
 
@@ -298,7 +301,7 @@ class _Search:
             return
         for place in range(len(self._objects)):
             for target in hollow.intersection(self._targets_of(place)):
-                if target not in self._frames or id(type(self._objects[place])) in _GENERATORS:
+                if target not in self._frames or id(_class_of(self._objects[place])) in _GENERATORS:
                     self._ways.setdefault(target, []).append(place)
 
     def stuck(self) -> dict[int, tuple[int, ...]]:
@@ -319,7 +322,7 @@ class _Search:
         alive = [
             place
             for place, obj in enumerate(self._objects)
-            if (outside[place] > 0 or weak[place] or id(type(obj)) in doubtful)
+            if (outside[place] > 0 or weak[place] or id(_class_of(obj)) in doubtful)
             and place not in quiet
             and self._is_alive(place, obj)
         ]
@@ -348,7 +351,7 @@ class _Search:
             return False  # the host itself, on the way to its code
         if target != self._position[self._host or 0]:
             return True
-        kind: type[Any] = type(obj)
+        kind: type[Any] = _class_of(obj)
         if id(obj) in self._awaiting or id(kind) in _HOLDERS:
             return True
         return (module_of(kind), _name(kind)) in _HOLDERS_BY_NAME
@@ -384,9 +387,9 @@ class _Search:
         return found
 
     def _is_alive_by_nature(self, place: int, obj: Any) -> bool:
-        if issubclass(type(obj), weakref.ref) and (_callback(obj) is not None or self._targets_of(place)):
+        if issubclass(_class_of(obj), weakref.ref) and (_callback(obj) is not None or self._targets_of(place)):
             return True  # whoever ends the referent runs the callback, unless that is past and only its trace was seen
-        if id(type(obj)) in self._opaque:
+        if id(_class_of(obj)) in self._opaque:
             return True
         return self._weak[place] > 0 and self._can_be_found_weakly(obj, self._weak[place])
 
@@ -394,7 +397,7 @@ class _Search:
         references = weakref.getweakrefs(obj)
         # A proxy would pass on to its referent whatever it is asked.
         return len(references) != number or any(
-            type(ref) is not weakref.ref or id(_callback(ref)) not in self._harmless for ref in references
+            _class_of(ref) is not weakref.ref or id(_callback(ref)) not in self._harmless for ref in references
         )
 
 
@@ -402,7 +405,7 @@ def _ids_of_host(tasks: list[Any], host: int | None, held: Held) -> tuple[set[in
     """The ids of a host and its runner's coroutines, and of the code that awaits it."""
     found = next((task for task in tasks if id(task) == host), None)
     # With attributes of its own a task is more than something to cancel.
-    if found is None or any(type(ref) is dict for ref in gc.get_referents(found)):
+    if found is None or any(_class_of(ref) is dict for ref in gc.get_referents(found)):
         return set(), set()
     coroutines = [link.holder for link in task_chain(found).links[: held.coroutines]]
     return {id(found), *map(id, coroutines)}, set(map(id, code_that_awaits(found)))
@@ -421,10 +424,10 @@ def _at_one_moment(
     calls: tuple[partial[Any], ...] = (
         partial(list, map(sys.getrefcount, objects)),
         partial(list, map(weakref.getweakrefcount, objects)),
-        partial(list, map(len, map(objects.__getitem__, dicts))),
+        partial(list, map(_length, map(objects.__getitem__, dicts))),
         partial(gc.get_referents, *itertools.chain.from_iterable(zip(objects, itertools.repeat(_MARK)))),
     )
-    counts, weak, lengths, refs = map(operator.call, calls)
+    counts, weak, lengths, refs = cast("Iterable[list[Any]]", map(operator.call, calls))
     return counts, weak, lengths, refs
 
 
@@ -433,7 +436,7 @@ _OWN: Final = _at_one_moment([object()])[0][0]
 
 
 def _is_module(obj: object) -> bool:
-    return issubclass(type(obj), types.ModuleType)
+    return issubclass(_class_of(obj), types.ModuleType)
 
 
 def _is_at_an_await(generator: Any) -> bool:
@@ -445,11 +448,11 @@ def _registries_of_asyncio() -> list[Any]:
     """Weak sets by which asyncio knows its tasks and asynchronous generators. It uses them to cancel and to close."""
     found = [getattr(asyncio.tasks, name, None) for name in ("_scheduled_tasks", "_all_tasks")]
     loop = asyncio._get_running_loop()
-    attributes = c_field(loop, "__dict__")
-    if type(attributes) is dict:
+    attributes: Any = c_field(loop, "__dict__")
+    if _class_of(attributes) is dict:
         found.append(attributes.get("_asyncgens"))
-    if any(module_of(base) == "uvloop" for base in _mro(type(loop))):
+    if any(module_of(base) == "uvloop" for base in _mro(_class_of(loop))):
         # It does not show its attributes, but has only this one of the kind; with two, the other is somebody else's.
-        weak_sets = [ref for ref in gc.get_referents(loop) if type(ref) is weakref.WeakSet]
+        weak_sets: list[Any] = [ref for ref in gc.get_referents(loop) if _class_of(ref) is weakref.WeakSet]
         found += weak_sets if len(weak_sets) == 1 else []
-    return [registry for registry in found if type(registry) is weakref.WeakSet]
+    return [registry for registry in found if _class_of(registry) is weakref.WeakSet]
