@@ -35,6 +35,7 @@ from holders import HOLDERS, PLACES, VARIABLE, Plain, Wake
 from hypothesis import strategies as st
 
 from taskscope._backends._cycles import cancel_here
+from taskscope._backends._ownership import all_tasks
 from taskscope._diagnosis.awaitables import UNKNOWN, is_done, waiter_of
 from taskscope._diagnosis.reachability import prove
 
@@ -282,25 +283,25 @@ class Thread(Signal):
 
 class Process(Signal):
     def __init__(self, stack: ExitStack) -> None:
-        self.pid: int | None = None
+        self.pids: set[int] = set()
 
     async def wait(self) -> None:
         process = await asyncio.create_subprocess_exec("sleep", str(FAR))
-        self.pid = process.pid
+        self.pids.add(process.pid)
         try:
             await process.wait()
         finally:
-            if process.returncode is None:
-                self.set()
+            with suppress(ProcessLookupError):
+                process.kill()
             while process.returncode is None:  # or the loop would be closed too early
                 with suppress(asyncio.CancelledError):
                     await process.wait()
-            self.pid = None  # which now may be that of another process
+            self.pids.discard(process.pid)  # it may be that of another process now
 
     def set(self) -> None:
-        if self.pid is not None:
+        for pid in self.pids:
             with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
 
 
 POOL = concurrent.futures.ThreadPoolExecutor(64)
@@ -651,7 +652,7 @@ async def turns(number: int) -> None:
 
 
 def others() -> list[asyncio.Task[Any]]:
-    return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    return [task for task in all_tasks() if task is not asyncio.current_task()]
 
 
 async def run(program: Program, figures: Figures) -> None:

@@ -358,7 +358,7 @@ ACTS: dict[Act, dict[str, set[str]]] = {
     gathers: {"gatherer": CANCELLED, "gathered": CANCELLED, "gathered swallower": CANCELLED},
     holds_a_task_group: {"group": CANCELLED, "member": CANCELLED},
     # to cancel it is to cancel the host, so there is no way to end it as long as the host lives
-    awaits_the_host: {"awaits host": SURVIVED},
+    awaits_the_host: {"awaits host": CANCELLED},
     gathers_the_host_and_swallows: {"gathers host": SURVIVED},
     cleans_up_in_a_task: {"cleaned": CANCELLED},
     hangs_in_a_generator: {"generator": CANCELLED},

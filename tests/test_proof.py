@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 from conftest import Run
-from holders import HOLDERS, Hold, Plain, Wake, with_closure
+from holders import HOLDERS, PLACES, Hold, Plain, Wake, with_closure
 from multidict import CIMultiDict
 
 from taskscope._backends._cycles import cancel_here
@@ -1258,9 +1258,16 @@ def test_a_task_that_nothing_can_wake_is_proven(run: Run, hanging: Callable[[], 
     run(main)
 
 
+NEEDS_CURRENT_TASK = (wait_for, task_group, own_task)
+"""Since 3.14 a task of asyncio's Python code is not found by `asyncio.current_task()`, and these fail in it."""
+
+
 def test_the_same_task_of_asyncios_python_code_is_proven(
     run_asyncio: Run, hanging: Callable[[], Coroutine[Any, Any, None]]
 ) -> None:
+    if sys.version_info >= (3, 14) and hanging in NEEDS_CURRENT_TASK:
+        pytest.skip("not possible in such a task")
+
     async def main() -> None:
         tasks: Tasks = [PlainLoopTask.make(hanging())]
         await let_all_block()
@@ -1819,6 +1826,110 @@ def test_objects_elsewhere_are_not_looked_at(run: Run) -> None:
         await end(tasks)
 
     run(main)
+
+
+# ------------------------------------------------------------------------------------------ what all of it stands on
+
+
+def references_seen(root: object, to: object) -> int:
+    """How often the collector is told of an object by all that another one leads to."""
+    seen = 0
+    known, todo = {id(to), id(root)}, [root]
+    while todo:
+        refs = gc.get_referents(todo.pop())
+        seen += sum(ref is to for ref in refs)
+        new = {id(ref): ref for ref in refs if id(ref) not in known and not issubclass(type(ref), NOT_WALKED)}
+        new = {key: ref for key, ref in new.items() if "__builtins__" not in (ref if type(ref) is dict else ())}
+        known.update(new)
+        todo += new.values()
+    return seen
+
+
+NOT_WALKED = (type, types.ModuleType, types.CodeType, asyncio.AbstractEventLoop, str, int)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_place_shows_a_reference_that_it_does_not_count(run_asyncio: Run, place: str) -> None:
+    async def main() -> None:
+        make, _ = PLACES[place]
+        event = asyncio.Event()
+        before = sys.getrefcount(event)
+        made = make(event)
+        assert references_seen(made, event) <= sys.getrefcount(event) - before
+
+    run_asyncio(main)
+
+
+@types.coroutine
+def pause() -> Generator[Any, Any, None]:
+    yield
+
+
+async def steps(x: Any) -> AsyncIterator[Any]:
+    await pause()
+    yield x
+
+
+async def await_in_a_call(x: Any) -> Any:
+    return max(x, await pause(), key=id)
+
+
+async def await_in_a_tuple(x: Any) -> Any:
+    return (x, [x, {x: x, 1: await pause()}])
+
+
+async def await_in_a_method_call(x: Any) -> Any:
+    return x.set(x, *[x], await pause())
+
+
+async def await_in_a_comparison(x: Any) -> Any:
+    return x == (await pause()) == x
+
+
+async def await_in_a_subscript(x: Any) -> Any:
+    return x[x : await pause()]
+
+
+async def await_in_a_string(x: Any) -> Any:
+    return f"{x}{await pause()}"
+
+
+async def await_in_a_loop(x: Any) -> None:
+    for each in (x, x):
+        print(each, x, await pause())
+
+
+async def await_in_a_comprehension(x: Any) -> Any:
+    y = x
+    return [y, *[(each, x) async for each in steps(y)]]
+
+
+async def await_in_a_default(x: Any) -> Any:
+    return lambda y=x, *, z=(await pause()): x  # noqa: B008 - it is what is tried
+
+
+async def await_in_a_handler(x: Any) -> Any:
+    try:
+        raise ValueError(x)
+    except ValueError as error:
+        return (error, x, await pause())
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        *(await_in_a_call, await_in_a_tuple, await_in_a_method_call, await_in_a_comparison, await_in_a_subscript),
+        *(await_in_a_string, await_in_a_loop, await_in_a_comprehension, await_in_a_default, await_in_a_handler),
+    ],
+    ids=lambda function: function.__name__,
+)
+def test_no_coroutine_at_an_await_shows_a_reference_that_it_does_not_count(function: Callable[[Any], Any]) -> None:
+    x = Plain()
+    before = sys.getrefcount(x)
+    coroutine = function(x)
+    coroutine.send(None)
+    assert 0 < references_seen(coroutine, x) <= sys.getrefcount(x) - before
+    coroutine.close()
 
 
 # ------------------------------------------------------------------------------------- others who run during the search
