@@ -15,6 +15,7 @@ import concurrent.futures
 import contextvars
 import gc
 import logging
+import math
 import os
 import signal
 import socket
@@ -835,15 +836,33 @@ def without_holders(program: Program) -> Program:
     )
 
 
-def search(number: int, seed: int, loop: str, seconds: float | None = None) -> Figures:
+def search(number: int, seed: int, loop: str, seconds: float = math.inf) -> Figures:
     """Runs so many programs, or as many as the time allows. Raises for a false proof, with the smallest program."""
     figures = Figures()
-    deadline = None if seconds is None else time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     logger = logging.getLogger("asyncio")
     disabled, logger.disabled = logger.disabled, True
     gc.collect()
     gc.freeze()  # or each collection would go through all of hypothesis
+    try:
+        with warnings.catch_warnings():
+            # Coroutines that are cancelled before they begin: that is the programs' own business.
+            warnings.simplefilter("ignore")
+            for batch in range(math.ceil(number / BATCH)):
+                if time.monotonic() < deadline:
+                    run_batch(min(BATCH, number - batch * BATCH), f"{seed}/{batch}", loop, figures, deadline)
+    finally:
+        gc.unfreeze()
+        gc.enable()
+        logger.disabled = disabled
+    return figures
 
+
+BATCH = 500
+"""Programs that are drawn in one go: hypothesis keeps something of each."""
+
+
+def run_batch(number: int, seed: str, loop: str, figures: Figures, deadline: float) -> None:
     @hypothesis.seed(seed)
     @hypothesis.settings(
         max_examples=number,
@@ -854,21 +873,12 @@ def search(number: int, seed: int, loop: str, seconds: float | None = None) -> F
     )
     @hypothesis.given(programs())
     def each(program: Program) -> None:
-        if deadline is None or time.monotonic() < deadline or figures.false:
+        if time.monotonic() < deadline or figures.false:
             run_program(program, figures, loop)
             if figures.programs % 4 == 0:
                 run_program(without_holders(program), figures, loop)
 
-    try:
-        with warnings.catch_warnings():
-            # Coroutines that are cancelled before they begin: that is the programs' own business.
-            warnings.simplefilter("ignore")
-            each()
-    finally:
-        gc.unfreeze()
-        gc.enable()
-        logger.disabled = disabled
-    return figures
+    each()
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
@@ -876,7 +886,9 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument("--programs", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--loop", choices=("asyncio", "eager", "uvloop"), default="asyncio")
-    parser.add_argument("--seconds", type=float, help="stop after that time, however many programs were run")
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="stop after that time, however many programs were run"
+    )
     options = parser.parse_args(None if arguments is None else list(arguments))
     started = time.monotonic()
     figures = search(options.programs, options.seed, options.loop, options.seconds)
