@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
@@ -22,6 +23,14 @@ if sys.version_info >= (3, 12):
     LOOP_KINDS.append("eager")
 if importlib.util.find_spec("uvloop") is not None:
     LOOP_KINDS.append("uvloop")
+
+
+@pytest.fixture(autouse=True)
+def threads_of_earlier_tests_have_ended() -> None:
+    """A test that gives up a report in the middle leaves the thread that writes it: no later test is to blame for that."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("taskscope"):
+            thread.join(10)
 
 
 class Run(Protocol):

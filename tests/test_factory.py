@@ -7,6 +7,7 @@ import contextvars
 import functools
 import gc
 import logging
+import os
 import socket
 import sys
 import traceback
@@ -1258,6 +1259,6 @@ def test_a_users_traceback_shows_one_frame_of_ours_at_most_for_a_spawn(run: Run)
                 asyncio.create_task("no coroutine")  # type: ignore[arg-type]
         assert str(within.value) == str(without.value)
         ours = [frame for frame in traceback.extract_tb(within.tb) if "taskscope" in frame.filename]
-        assert len([frame for frame in ours if frame.filename.endswith("_factory.py")]) <= 1
+        assert len([frame for frame in ours if frame.filename.endswith(os.path.join("_backends", "_factory.py"))]) <= 1
 
     run(main)

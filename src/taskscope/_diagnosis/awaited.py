@@ -36,12 +36,14 @@ def gathered(future: object) -> list[object]:
 
 def shielded_by(future: object) -> object | None:
     """The future behind the one that `shield` has returned, None where that was not made by `shield`."""
-    return next((cell for cell in _callback_cells(future, _SHIELD) if is_future(cell)), None)
+    # by its name: since 3.14 the task that called `shield` is among them, too
+    cells = _callback_cells(future, _SHIELD)
+    return next((cell for name, cell in cells if name == "inner" and is_future(cell)), None)
 
 
 def wrapped_in(future: object) -> object | None:
     """The concurrent future behind one that `run_in_executor` or `wrap_future` has returned, None behind others."""
-    return next((cell for cell in _callback_cells(future, _WRAPPED) if issubclass(type(cell), CONCURRENT)), None)
+    return next((cell for _, cell in _callback_cells(future, _WRAPPED) if issubclass(type(cell), CONCURRENT)), None)
 
 
 def futures_in(holder: object) -> list[object]:
@@ -80,9 +82,10 @@ def _members(collection: object) -> list[object]:
     return [member for member in cast("list[object]", collection) if is_future(member)]
 
 
-def _callback_cells(future: Any, qualname: str) -> Iterator[object]:
+def _callback_cells(future: Any, qualname: str) -> Iterator[tuple[str, object]]:
+    """The names and values of the variables that the callbacks of a function share with it."""
     callbacks: Any = getattr(future, "_callbacks", None) if is_future(future) else None
     for callback, _ in callbacks or ():
         if type(callback) is types.FunctionType and callback.__qualname__ == qualname:
-            for cell in callback.__closure__ or ():
-                yield from gc.get_referents(cell)
+            for name, cell in zip(callback.__code__.co_freevars, callback.__closure__ or (), strict=True):
+                yield from ((name, value) for value in gc.get_referents(cell))

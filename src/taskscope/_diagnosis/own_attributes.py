@@ -26,11 +26,12 @@ def has_own_attributes(task: asyncio.Task[Any]) -> bool:
     known += [value for name in _FIELDS if (value := c_field(task, name)) is not None]
     callbacks = _entries(c_field(task, "_callbacks"))
     awaiters = _entries(c_field(task, "_asyncio_awaited_by"))
+    are_in_set = bool(awaiters) and all(ref is not awaiters[0] for ref in refs)
     known += [*(callbacks[0] if callbacks else ()), *awaiters]
     unknown = [ref for ref in refs if not _take(known, ref)]
     # The first callback stands in the task, the others in a list. Who awaits it stands there alone, or in a set. The
     # name is a number until somebody asks for it.
-    for kinds, number in (((list,), len(callbacks) > 1), ((set,), len(awaiters) > 0), ((str, int), 1)):
+    for kinds, number in (((list,), len(callbacks) > 1), ((set,), are_in_set), ((str, int), 1)):
         for ref in [ref for ref in unknown if type(ref) in kinds][:number]:
             _take(unknown, ref)
     return bool(unknown)

@@ -34,6 +34,7 @@ from taskscope._diagnosis.hidden_dicts import (
     may_hide_dict,
 )
 from taskscope._diagnosis.opaque import is_transparent, module_of
+from taskscope._diagnosis.own_attributes import has_own_attributes
 from taskscope._diagnosis.stack import task_chain
 
 VISITED_LIMIT: Final = 20_000
@@ -404,8 +405,7 @@ class _Search:
 def _ids_of_host(tasks: list[Any], host: int | None, held: Held) -> tuple[set[int], set[int]]:
     """The ids of a host and its runner's coroutines, and of the code that awaits it."""
     found = next((task for task in tasks if id(task) == host), None)
-    # With attributes of its own a task is more than something to cancel.
-    if found is None or any(_class_of(ref) is dict for ref in gc.get_referents(found)):
+    if found is None or has_own_attributes(found):
         return set(), set()
     coroutines = [link.holder for link in task_chain(found).links[: held.coroutines]]
     return {id(found), *map(id, coroutines)}, set(map(id, code_that_awaits(found)))

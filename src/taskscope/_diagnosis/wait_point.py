@@ -51,13 +51,13 @@ def wait_point(task: asyncio.Future[Any], chain: Chain) -> WaitPoint | None:
     chain: its await chain as it is now.
     """
     try:
-        found = _by_primitive(chain) or _by_end(task, chain)
+        found = _by_primitive(task, chain) or _by_end(task, chain)
     except Exception:  # what is looked at can be broken in any way
         return None
     return found
 
 
-def _by_primitive(chain: Chain) -> WaitPoint | None:
+def _by_primitive(task: asyncio.Future[Any], chain: Chain) -> WaitPoint | None:
     link, primitive = _primitive_of(chain)
     if link is None or primitive is None:
         return None
@@ -67,7 +67,8 @@ def _by_primitive(chain: Chain) -> WaitPoint | None:
     if primitive.kind != "tasks":
         return WaitPoint(primitive.kind, primitive.name, _with_timeout(chain, detail), link.holder)
     waited_for = futures_in(chain.links[-1].holder) or futures_in(link.holder)
-    mine = [future for future in pending(waited_for) if future is not chain.end]
+    # since 3.14 `wait` has the task that waits among its variables
+    mine = [future for future in pending(waited_for) if future is not chain.end and future is not task]
     return WaitPoint(primitive.kind, primitive.name, _with_timeout(chain, detail), link.holder, tuple(mine))
 
 
