@@ -27,7 +27,7 @@ if importlib.util.find_spec("uvloop") is not None:
 
 @pytest.fixture(autouse=True)
 def threads_of_earlier_tests_have_ended() -> None:
-    """A test that gives up a report in the middle leaves the thread that writes it: no later test is to blame for that."""
+    """A test that gives up a report half-way leaves the thread that writes it: no later test is to blame for that."""
     for thread in threading.enumerate():
         if thread.name.startswith("taskscope"):
             thread.join(10)
