@@ -22,7 +22,7 @@ def has_own_attributes(task: asyncio.Task[Any]) -> bool:
         return True
     if not _STAND_IN_TASK or not issubclass(type(task), C_TASK):
         return False
-    known: list[object] = [type(task), asyncio.Task.get_context(task)]
+    known: list[object] = [type(task), cast("Any", C_TASK).get_context(task)]
     known += [value for name in _FIELDS if (value := c_field(task, name)) is not None]
     callbacks = _entries(c_field(task, "_callbacks"))
     awaiters = _entries(c_field(task, "_asyncio_awaited_by"))
