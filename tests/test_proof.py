@@ -1784,6 +1784,13 @@ def test_nothing_is_proven_where_dicts_of_objects_cannot_be_seen(run: Run, monke
     run(main)
 
 
+def nested(depth: int) -> list[Any]:
+    made: list[Any] = []
+    for _ in range(depth):
+        made = [made]
+    return made
+
+
 @pytest.mark.parametrize("large", [lambda: dict.fromkeys(range(200_000)), lambda: [[] for _ in range(30_000)]])
 def test_with_too_much_to_look_at_nothing_is_proven(run: Run, large: Callable[[], Any]) -> None:
     async def wait(kept: Any) -> None:
@@ -1796,8 +1803,41 @@ def test_with_too_much_to_look_at_nothing_is_proven(run: Run, large: Callable[[]
         proof = prove(tasks)
         took = time.perf_counter() - started
         assert proof.stuck == {} and proof.reason is not None and "more than" in proof.reason
-        assert took < 0.5
+        assert took < 0.05
         await end(tasks)
+
+    run(main)
+
+
+def test_with_too_much_behind_each_other_nothing_is_proven(run: Run) -> None:
+    async def wait(kept: Any) -> None:
+        await wait_for_own_event()
+
+    async def main() -> None:
+        tasks: Tasks = []
+        kept = nested(reachability.VISITED_LIMIT + 1_000)
+        await spawned(tasks, wait(kept))
+        proof = prove(tasks)
+        assert proof.stuck == {} and proof.reason is not None and "more than" in proof.reason
+        while kept:  # piece by piece, or its end would go too deep
+            kept = kept.pop()
+        assert prove(tasks).stuck == {id(tasks[0]): ()}
+        await end(tasks)
+
+    run(main)
+
+
+def test_the_more_tasks_the_more_is_looked_at_and_no_more_than_that(run: Run) -> None:
+    async def main() -> None:
+        visited = []
+        for number in (10, 1_000):
+            tasks: Tasks = [asyncio.create_task(put()) for _ in range(number)]
+            await until_blocked(tasks)
+            proof = prove(tasks)
+            assert len(proof.stuck) == number
+            visited.append(proof.visited / number)
+            await end(tasks)
+        assert visited[1] <= visited[0] < 30
 
     run(main)
 

@@ -212,14 +212,14 @@ class _Search:
         at = 0
         while at < len(objects):
             refs = gc.get_referents(objects[at])
+            if len(objects) + len(refs) > self._limit and not self._keeps_books(objects[at]):
+                return f"more than {self._limit:,} objects are reachable from the tasks"
             keys = list(map(id, refs))
             trail += keys
             trail.append(mark)
             if id(_class_of(objects[at])) in special:
                 refs = self._look_closer(at, refs)
                 keys = list(map(id, refs))
-            if len(objects) + len(refs) > self._limit and id(objects[at]) not in self._bookkeepers:
-                return f"more than {self._limit:,} objects are reachable from the tasks"
             for ref, key, place in zip(refs, keys, map(place_of, keys)):  # noqa: B905 - it would cost a fifth of the time
                 if place is None:
                     kind = id(_class_of(ref))
@@ -233,6 +233,9 @@ class _Search:
             ends.append(len(targets))
             at += 1
         return None
+
+    def _keeps_books(self, obj: object) -> bool:
+        return id(obj) in self._bookkeepers or id(_class_of(obj)) in self._own_types
 
     def _targets_of(self, place: int) -> list[int]:
         return self._targets[self._ends[place - 1] if place else 0 : self._ends[place]]
