@@ -11,14 +11,12 @@ from typing import final
 from taskscope._backends._cycles import cancel_here
 from taskscope._closing import DESCRIBED_LIMIT, late_record
 from taskscope._diagnosis.diagnosis import Diagnosis
-from taskscope._diagnosis.reachability import Held, Proof
+from taskscope._diagnosis.reachability import NOT_HELD, Held, Proof
 from taskscope._errors import DeadlockError, ScopeTimeoutError
 from taskscope._proving import prove_with_host
 from taskscope._report import TaskRecord
 from taskscope._table import NO_SITE, AnyTask, TaskTable
 from taskscope._watch import BodyWatch
-
-NOT_HELD = Held(0, 0)
 
 Error = type[ScopeTimeoutError] | type[DeadlockError]
 

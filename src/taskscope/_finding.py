@@ -7,6 +7,7 @@ import concurrent.futures
 
 from taskscope._backends._factory import tracking_of
 from taskscope._backends._ownership import all_tasks
+from taskscope._closing import DESCRIBED_LIMIT
 from taskscope._diagnosis.describe import safe_repr
 from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._off import is_off
@@ -16,8 +17,6 @@ from taskscope._table import NO_SITE, AnyTask
 
 SECONDS = 10.0
 """How long a loop in another thread has to answer."""
-
-DESCRIBED_LIMIT = 1_000
 
 
 def find_deadlocked(loop: asyncio.AbstractEventLoop | None = None) -> Report:

@@ -16,7 +16,7 @@ from taskscope._budget import budget_of_loop
 from taskscope._diagnosis.awaitables import C_TASK, UNKNOWN, is_done, waiter_of
 from taskscope._diagnosis.awaiting import code_that_awaits, references_of
 from taskscope._diagnosis.folding import is_internal
-from taskscope._diagnosis.reachability import Held, Proof, prove
+from taskscope._diagnosis.reachability import NOT_HELD, Held, Proof, prove
 from taskscope._diagnosis.stack import task_chain
 from taskscope._table import AnyTask, TaskTable
 
@@ -56,7 +56,7 @@ def host_as_held() -> Held:
         frame = frame.f_back
     task: AnyTask | None = running_task(asyncio.get_running_loop())
     if task is None:
-        return Held(0, 0)
+        return NOT_HELD
     running = _RUNNING_C_TASK if issubclass(type(task), C_TASK) else _RUNNING_PYTHON_TASK
     references = sys.getrefcount(task) - _OWN - running - (task in _eager_tasks)
     return Held(max(0, references - references_of(code_that_awaits(task), task)), depth)

@@ -9,7 +9,7 @@ from typing import final
 
 from taskscope._budget import SHARE_OF_WATCHES, budget_of_loop
 from taskscope._diagnosis.awaitables import waiter_of
-from taskscope._diagnosis.reachability import Held, Proof
+from taskscope._diagnosis.reachability import NOT_HELD, Held, Proof
 from taskscope._proving import is_blocked, prove_with_host
 from taskscope._table import AnyTask, TaskTable
 
@@ -27,7 +27,7 @@ class BodyWatch:
         self._table = table
         self._found = found
         self._host: AnyTask | None = None
-        self._held = Held(0, 0)
+        self._held = NOT_HELD
         self._waited_for = 0
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(seconds, self._look)

@@ -66,6 +66,10 @@ def is_future(obj: object) -> bool:
     return issubclass(type(obj), FUTURES)
 
 
+def is_task(obj: object) -> bool:
+    return issubclass(type(obj), _TASKS)
+
+
 def is_done(future: Any) -> bool:
     """Whether a future is done, by asyncio's own account and not by that of a subclass."""
     return any(issubclass(type(future), known) and known.done(future) for known in FUTURES)
@@ -104,6 +108,15 @@ def c_field(obj: object, name: str) -> object:
         return found.__get__(obj, type(obj))
     except AttributeError:  # a slot that was never filled
         return UNKNOWN
+
+
+def fields(obj: object) -> dict[str, Any]:
+    """An object's own attributes; those that C code or slots define are not among them.
+
+    Read through the `__dict__` that Python itself gives to a class: a user's class can define one that computes.
+    """
+    found = c_field(obj, "__dict__")
+    return cast("dict[str, Any]", found) if type(found) is dict else {}
 
 
 def _class_attribute(obj: object, name: str) -> object:
@@ -183,7 +196,4 @@ def waiter_of(task: object) -> object:
     waiter = c_field(task, "_fut_waiter")
     if waiter is not UNKNOWN:
         return waiter
-    attributes: Any = c_field(task, "__dict__")
-    if type(attributes) is not dict:
-        return UNKNOWN
-    return cast("dict[str, object]", attributes).get("_fut_waiter", UNKNOWN)
+    return fields(task).get("_fut_waiter", UNKNOWN)

@@ -9,19 +9,14 @@ from asyncio import taskgroups
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, cast
 
-from taskscope._diagnosis.awaitables import is_done, is_future
-from taskscope._diagnosis.primitives import CONCURRENT, fields, referred
+from taskscope._diagnosis.awaitables import fields, is_done, is_future, is_task
+from taskscope._diagnosis.primitives import CONCURRENT, referred
 
 _GATHERING: Final[type] = vars(asyncio.tasks)["_GatheringFuture"]
-_TASKS: Final = (asyncio.Task, cast("type[Any]", vars(asyncio.tasks)["_PyTask"]))
 
 # The functions, made anew at each call, by which one future reports to another.
 _SHIELD: Final = "shield.<locals>._outer_done_callback"
 _WRAPPED: Final = "_chain_future.<locals>._call_check_cancel"
-
-
-def is_task(obj: object) -> bool:
-    return issubclass(type(obj), _TASKS)
 
 
 def is_gathering(future: object) -> bool:

@@ -6,8 +6,7 @@ import gc
 import types
 from typing import Any, cast
 
-from taskscope._diagnosis.awaitables import UNKNOWN, c_field, is_wrapper
-from taskscope._diagnosis.awaited import is_task
+from taskscope._diagnosis.awaitables import UNKNOWN, c_field, fields, is_task, is_wrapper
 from taskscope._diagnosis.stack import task_chain
 
 
@@ -30,8 +29,7 @@ def references_of(holders: list[object], obj: object) -> int:
 def _awaiters(task: object) -> list[Any]:
     callbacks: Any = c_field(task, "_callbacks")
     if callbacks is UNKNOWN:  # in pure Python
-        attributes: Any = c_field(task, "__dict__")
-        callbacks = cast("dict[str, Any]", attributes).get("_callbacks") if type(attributes) is dict else None
+        callbacks = fields(task).get("_callbacks")
     entries = cast("list[tuple[Any, Any]]", callbacks or [])
     woken = [callback.__self__ for callback, _ in entries if type(callback) in _METHODS]
     return [awaiter for awaiter in woken if is_task(awaiter)]

@@ -32,6 +32,7 @@ class Diagnosis:
         self._by_id = {id(task): task for task in self._around} if stuck else {}
         self._chains: dict[AnyTask, Chain] = {}
         self._points: dict[AnyTask, WaitPoint | None] = {}
+        self._awaited: dict[AnyTask, list[AnyTask]] = {}
         self._holders: dict[int, list[AnyTask]] | None = None
 
     def record(self, task: AnyTask, row: Row) -> TaskRecord:
@@ -54,16 +55,22 @@ class Diagnosis:
             self._points[task] = wait_point(task, self.chain(task))
         return self._points[task]
 
+    def awaited(self, task: Any) -> list[AnyTask]:
+        found = self._awaited.get(task)
+        if found is None:
+            found = self._awaited[task] = awaited_tasks(self.point(task))
+        return found
+
     def _wait(self, task: AnyTask) -> Wait | None:
         point = self.point(task)
         if point is None:
             return None
-        joined = joining(task, self.point)
+        joined = joining(task, self.awaited)
         return Wait(
             point.kind,
             point.primitive,
             self._with_holder(task, point),
-            _names(awaited_tasks(point)),
+            _names(self.awaited(task)),
             () if joined is None else _names(joined.path),
             joined is not None and joined.is_cycle,
         )

@@ -9,7 +9,8 @@ import types
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, cast
 
-from taskscope._diagnosis.primitives import fields, referred
+from taskscope._diagnosis.awaitables import fields
+from taskscope._diagnosis.primitives import referred
 from taskscope._diagnosis.stack import Chain, Link
 from taskscope._diagnosis.wait_point import WaitPoint
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from taskscope._diagnosis.awaited import gathered, is_gathering, is_task, pending, shielded_by
+from taskscope._diagnosis.awaitables import is_task
+from taskscope._diagnosis.awaited import gathered, is_gathering, pending, shielded_by
 from taskscope._diagnosis.wait_point import WaitPoint
 
 LONGEST: Final = 16
@@ -49,16 +51,19 @@ def awaited_tasks(point: WaitPoint | None) -> list[Any]:
     return found
 
 
-def joining(task: Any, point_of: Callable[[Any], WaitPoint | None]) -> Joining | None:
-    """Whom a task waits for, None for one that waits for no task."""
-    path: list[Any] | None = _cycle(task, point_of)
+def joining(task: Any, awaited_by: Callable[[Any], list[Any]]) -> Joining | None:
+    """Whom a task waits for, None for one that waits for no task.
+
+    awaited_by: the tasks that a task awaits, as `awaited_tasks` finds them.
+    """
+    path: list[Any] | None = _cycle(task, awaited_by)
     if path is not None:
         return Joining(tuple(path[:LONGEST]), is_cycle=True)
     path = []
     seen = {id(task)}
     current = task
     while len(path) < LONGEST:
-        following = next((other for other in awaited_tasks(point_of(current)) if id(other) not in seen), None)
+        following = next((other for other in awaited_by(current) if id(other) not in seen), None)
         if following is None:
             break
         seen.add(id(following))
@@ -67,13 +72,13 @@ def joining(task: Any, point_of: Callable[[Any], WaitPoint | None]) -> Joining |
     return Joining(tuple(path), is_cycle=False) if path else None
 
 
-def _cycle(task: Any, point_of: Callable[[Any], WaitPoint | None]) -> list[Any] | None:
+def _cycle(task: Any, awaited_by: Callable[[Any], list[Any]]) -> list[Any] | None:
     """The tasks of a cycle through a task, from the one it waits for on; None where there is none."""
     came_from: dict[int, Any] = {}
-    todo = [task]
+    todo = deque([task])
     while todo and len(came_from) < _MOST:
-        current = todo.pop(0)
-        for other in awaited_tasks(point_of(current)):
+        current = todo.popleft()
+        for other in awaited_by(current):
             if other is task:
                 return _way_back(current, task, came_from)
             if id(other) not in came_from:

@@ -19,6 +19,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
+from taskscope._diagnosis.awaitables import fields
+
 Kind = str
 Read = Callable[[object], str | None]
 
@@ -30,15 +32,6 @@ class Primitive:
     kind: Kind
     name: str
     state: Read
-
-
-def fields(obj: object) -> dict[str, Any]:
-    """The instance's own attributes; those that C code or slots define are not among them."""
-    try:
-        found = object.__getattribute__(obj, "__dict__")
-    except AttributeError:
-        return {}
-    return cast("dict[str, Any]", found) if type(found) is dict else {}
 
 
 def referred(holder: object, kind: type | tuple[type, ...]) -> Any:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
-from taskscope._diagnosis.awaitables import c_field, waiter_of
+from taskscope._diagnosis.awaitables import fields, waiter_of
 from taskscope._diagnosis.awaiting import code_that_awaits
 from taskscope._diagnosis.hidden_dicts import (
     DICTS_ARE_HIDDEN,
@@ -101,6 +101,9 @@ class Held(NamedTuple):
     coroutines: int
 
 
+NOT_HELD: Final = Held(0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Proof:
     """What the search found.
@@ -170,7 +173,7 @@ class _Search:
         self._bookkeepers = {id(tasks), *map(id, bookkeepers)}
         self._own_types = frozenset(map(id, own_types))
         self._host = host
-        self._held = held or Held(0, 0)
+        self._held = held or NOT_HELD
         self._host_ids, self._awaiting = _ids_of_host(tasks, host, self._held)
         self._seeds: list[object] = [tasks, *bookkeepers]
         self._harmless = {id(registry._remove) for registry in (*_registries_of_asyncio(), *registries)}
@@ -451,9 +454,7 @@ def _registries_of_asyncio() -> list[Any]:
     """Weak sets by which asyncio knows its tasks and asynchronous generators. It uses them to cancel and to close."""
     found = [getattr(asyncio.tasks, name, None) for name in ("_scheduled_tasks", "_all_tasks")]
     loop = asyncio._get_running_loop()
-    attributes: Any = c_field(loop, "__dict__")
-    if _class_of(attributes) is dict:
-        found.append(attributes.get("_asyncgens"))
+    found.append(fields(loop).get("_asyncgens"))
     if any(module_of(base) == "uvloop" for base in _mro(_class_of(loop))):
         # It does not show its attributes, but has only this one of the kind; with two, the other is somebody else's.
         weak_sets: list[Any] = [ref for ref in gc.get_referents(loop) if _class_of(ref) is weakref.WeakSet]

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from taskscope._diagnosis.awaitables import UNKNOWN, is_done, is_future, waiter_of
+from taskscope._diagnosis.awaitables import UNKNOWN, is_done, is_future, is_task, waiter_of
 from taskscope._diagnosis.awaited import (
     futures_in,
     gathered,
     is_gathering,
-    is_task,
     pending,
     shielded_by,
     wrapped_in,
