@@ -11,6 +11,8 @@ from conftest import Run
 
 from taskscope._diagnosis.own_attributes import has_own_attributes
 
+PythonTask: type[asyncio.Task[Any]] = asyncio.tasks._PyTask  # type: ignore[attr-defined]
+
 
 class Named(asyncio.Task[Any]):
     """A user's task class."""
@@ -40,6 +42,19 @@ def asked_for_its_name() -> asyncio.Task[Any]:
 
 def of_a_users_class() -> asyncio.Task[Any]:
     return Named(forever(), loop=asyncio.get_running_loop())
+
+
+def in_pure_python() -> asyncio.Task[Any]:
+    return PythonTask(forever(), loop=asyncio.get_running_loop())
+
+
+def in_pure_python_awaited_by_several() -> asyncio.Task[Any]:
+    task = in_pure_python()
+    for _ in range(3):
+        asyncio.create_task(awaits(task))
+        PythonTask(awaits(task), loop=asyncio.get_running_loop())
+    task.add_done_callback(repr)
+    return task
 
 
 def awaited(number: int) -> asyncio.Task[Any]:
@@ -72,6 +87,7 @@ def with_callbacks() -> asyncio.Task[Any]:
 
 KINDS = [
     *(ordinary, named, asked_for_its_name, of_a_users_class),
+    *(in_pure_python, in_pure_python_awaited_by_several),
     *(awaited_once, awaited_by_several, awaited_twice_by_one, with_callbacks),
 ]
 
@@ -106,5 +122,19 @@ def test_an_attribute_of_whatever_kind_is_seen(run: Run, make: Callable[[], asyn
             await asyncio.sleep(0)
             task.note = value(task)
             assert has_own_attributes(task)
+
+    run(main)
+
+
+def test_a_task_that_computes_its_dict_is_in_doubt(run: Run) -> None:
+    class Computed(PythonTask):  # type: ignore[misc, valid-type]
+        @property
+        def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+            raise AssertionError("nobody may ask")
+
+    async def main() -> None:
+        task: asyncio.Task[Any] = Computed(forever(), loop=asyncio.get_running_loop())
+        await asyncio.sleep(0)
+        assert has_own_attributes(task)
 
     run(main)
