@@ -38,7 +38,9 @@ from hypothesis import strategies as st
 from taskscope._backends._cycles import cancel_here
 from taskscope._backends._ownership import all_tasks
 from taskscope._diagnosis.awaitables import UNKNOWN, is_done, waiter_of
+from taskscope._diagnosis.host import Held
 from taskscope._diagnosis.reachability import prove
+from taskscope._proving import host_as_held
 
 Wait = Callable[[], Coroutine[Any, Any, Any]]
 
@@ -61,6 +63,8 @@ class Worker:
     """A task: what it waits for and how, what it keeps meanwhile, what it wakes afterwards, who has a view of it.
 
     joins: the number of an earlier worker that it waits for instead of its resource.
+    host: for one that runs the body of a scope, who has come to hold it since the body began. Of several only the first
+        is one, and not if it starts eagerly.
     keeps: numbers of resources, each with the number of places in which the resource is when it is kept.
     """
 
@@ -71,6 +75,7 @@ class Worker:
     wakes: tuple[int, ...] = ()
     maker: str = "loop"
     view: str = "nobody"
+    host: str | None = None
 
 
 @dataclass(frozen=True)
@@ -416,8 +421,16 @@ class WithAttribute(asyncio.Task[Any]):
 
 
 async def work(
-    signal: Signal, joined: list[Any], kept: list[Any], wakes: list[Any], wait: Wait, box: list[Any]
+    signal: Signal,
+    joined: list[Any],
+    kept: list[Any],
+    wakes: list[Any],
+    wait: Wait,
+    box: list[Any],
+    held: list[Held] | None,
 ) -> None:
+    if held is not None:
+        held.append(as_held())
     try:
         raise ValueError
     except ValueError as error:
@@ -428,6 +441,11 @@ async def work(
     finally:
         for each in wakes:
             each.set()
+
+
+def as_held() -> Held:
+    """How the running task is held: from one level further in, as that of `TaskScope.__aenter__`."""
+    return host_as_held()
 
 
 async def in_a_group(coroutine: list[Coroutine[Any, Any, Any]]) -> None:
@@ -456,6 +474,42 @@ def start(maker: str, coroutine: Coroutine[Any, Any, Any], signal: Signal) -> as
 
 
 MAKERS = ("loop", "python", "attribute", "context", "group", "eager")
+MAKERS_OF_HOSTS = ("loop", "python", "context")
+
+HELD_SINCE = (
+    *("by nobody", "by somebody", "by somebody who cancels", "weakly", "with an attribute"),
+    *("by its coroutine", "by its coroutine, weakly", "by its frame"),
+)
+
+
+def held_since(how: str, run: list[asyncio.Task[Any]]) -> Wake | None:
+    """What somebody can do who has come to hold the task that runs a body.
+
+    run: the task, where its runner keeps it.
+    """
+    task: Any = run[0]
+    if task.done():
+        return None
+    if how == "by somebody":
+        return lambda: signal_in(task.get_coro().cr_frame).set()
+    if how == "by somebody who cancels":
+        return lambda: cancel_here(task)
+    if how == "weakly":
+        weak_task = weakref.ref(task)
+        return lambda: signal_in(weak_task().get_coro().cr_frame).set()  # type: ignore[union-attr]
+    coroutine = task.get_coro()
+    if how == "by its coroutine":
+        return lambda: signal_in(coroutine.cr_frame).set()
+    if how == "by its coroutine, weakly":
+        weak_coroutine = weakref.ref(coroutine)
+        return lambda: signal_in(weak_coroutine().cr_frame).set()  # type: ignore[union-attr]
+    frame = coroutine.cr_frame
+    if how == "by its frame":
+        return lambda: signal_in(frame).set()
+    if how == "with an attribute":
+        task.note = signal_in(task.get_coro().cr_frame)
+        return lambda: run[0].note.set()  # type: ignore[attr-defined]
+    return None
 
 
 def signal_in(frame: Any) -> Signal:
@@ -539,6 +593,10 @@ class Builder:
         self.program = program
         self.stack = stack
         self.chains = [list(self._chain(resource)) for resource in program.resources]
+        self.run: list[asyncio.Task[Any]] = []
+        self.table: list[asyncio.Task[Any]] = []  # keeps books, as that of a scope
+        self.held: list[Held] = []
+        self.held_since = "by nobody"
 
     def _chain(self, resource: Resource) -> Iterator[Found]:
         made: Any = KINDS[resource.kind](self.stack)
@@ -566,7 +624,12 @@ class Builder:
                 wait = partial(WAYS[way], wait)
             kept = [self.found(*each) if each[1] % 2 else self.found(*each).made for each in worker.keeps]
             woken = [self.found(number, 0).made for number in worker.wakes]
-            coroutine = work(signal, joined, kept, woken, wait, box)
+            if worker.host is not None and worker.maker in MAKERS_OF_HOSTS and not self.run and not is_eager():
+                self.run.append(start(worker.maker, work(signal, joined, kept, woken, wait, box, self.held), signal))
+                self.table += self.run
+                self.held_since = worker.host
+                continue
+            coroutine = work(signal, joined, kept, woken, wait, box, None)
             tasks.append(start(worker.maker, coroutine, signal))
             if worker.view != "nobody":
                 wakes.append(partial(self.view_later, worker.view, tasks[-1], coroutine, box))
@@ -595,6 +658,10 @@ class Builder:
         return wakes
 
 
+def is_eager() -> bool:
+    return asyncio.get_running_loop().get_task_factory() is not None
+
+
 def weakly(reference: Any, finds: list[Callable[[Any], Any]]) -> Wake:
     return lambda: Found(reference(), finds).set()
 
@@ -618,6 +685,8 @@ class Figures:
     dead: int = 0
     alone: int = 0
     stuck_alone: int = 0
+    hosts: int = 0
+    stuck_hosts: int = 0
     not_told: Counter[str] = field(default_factory=Counter)
     false: int = 0
 
@@ -628,7 +697,7 @@ class Figures:
             f"{self.cancelled:,} cancelled, {self.dead:,} stayed; {self.stuck:,} had been proven stuck, "
             f"{self.false:,} of these falsely.\n"
             f"Where nobody outside held anything {self.alone:,} stayed, of which {self.stuck_alone:,} had been proven "
-            f"({share:.1%}).\n"
+            f"({share:.1%}). Of {self.hosts:,} that ran a body {self.stuck_hosts:,}.\n"
             f"Nothing proven because: {dict(self.not_told) or 'never'}"
         )
 
@@ -659,8 +728,12 @@ def others() -> list[asyncio.Task[Any]]:
 async def run(program: Program, figures: Figures) -> None:
     with ExitStack() as stack:
         gc.disable()  # so that all of the program's objects are young when it comes to collecting
-        tasks, wakes = build(program, stack)
+        builder = Builder(program, stack)
+        tasks, wakes = builder.workers()
+        wakes += builder.holders()
+        builder.chains.clear()  # from here on only the program itself holds anything
         await turns(12)
+        wakes += since(builder)
         wakes = [wake() if type(wake) is partial and wake.func is Builder.view_later else wake for wake in wakes]
         while any(resource.kind == "Process" for resource in program.resources) and not all(map(is_blocked, others())):
             await asyncio.sleep(0.001)
@@ -669,7 +742,10 @@ async def run(program: Program, figures: Figures) -> None:
         gc.enable()
         tasks.clear()
         tasks += filter(is_blocked, others())
-        proof = prove(tasks)
+        host, held = (id(builder.run[0]), builder.held[0]) if builder.held else (None, None)
+        proof = prove(tasks, [builder.table], host=host, held=held)
+        figures.hosts += host is not None
+        figures.stuck_hosts += host in proof.stuck
         await fire(program, wakes)
         try:
             judge(program, proof.reason, set(proof.stuck), tasks, figures)
@@ -679,10 +755,9 @@ async def run(program: Program, figures: Figures) -> None:
             await end()
 
 
-def build(program: Program, stack: ExitStack) -> tuple[list[asyncio.Task[Any]], list[Wake]]:
-    builder = Builder(program, stack)
-    tasks, wakes = builder.workers()
-    return tasks, [*wakes, *builder.holders()]
+def since(builder: Builder) -> list[Wake]:
+    wake = held_since(builder.held_since, builder.run) if builder.held else None
+    return [] if wake is None else [wake]
 
 
 async def fire(program: Program, wakes: list[Wake]) -> None:
@@ -722,13 +797,12 @@ def judge(
             figures.dead += 1
             figures.alone += is_alone
             figures.stuck_alone += is_alone and id(task) in stuck
-        elif task.cancelled():
-            figures.cancelled += 1
-        else:
-            figures.woken += 1
-            if id(task) in stuck:
-                figures.false += 1
-                raise FalseProofError(f"{task!r} had been proven stuck, and ended by itself")
+            continue
+        figures.cancelled += task.cancelled()
+        figures.woken += not task.cancelled()
+        if id(task) in stuck:
+            figures.false += 1
+            raise FalseProofError(f"{task!r} had been proven stuck, and ended before anybody ended all tasks")
 
 
 THROUGH_WHAT_LIVES = frozenset(
@@ -745,7 +819,7 @@ def is_held(program: Program) -> bool:
     at_work = {"Process", *(kind.__name__ for kind in BY_NATURE)}
     return (
         bool(program.holdings)
-        or any(worker.view != "nobody" for worker in program.workers)
+        or any(worker.view != "nobody" or worker.host not in (None, "by nobody") for worker in program.workers)
         or any(resource.kind in at_work for resource in program.resources)
         or any(THROUGH_WHAT_LIVES.intersection(resource.places) for resource in program.resources)
     )
@@ -807,6 +881,7 @@ def programs(draw: st.DrawFn) -> Program:
         wakes=st.lists(numbers, max_size=2).map(tuple),
         maker=st.sampled_from(MAKERS),
         view=view,
+        host=st.one_of(st.none(), st.none(), st.sampled_from(HELD_SINCE)),
     )
     holder = st.one_of(
         st.sampled_from(("object", "weak")), st.sampled_from(PROCESS_WIDE), st.sampled_from(sorted(PLACES))
@@ -830,7 +905,7 @@ def without_holders(program: Program) -> Program:
 
     return Program(
         tuple(map(of_tasks_only, program.resources)),
-        tuple(replace(worker, view="nobody") for worker in program.workers),
+        tuple(replace(worker, view="nobody", host=worker.host and "by nobody") for worker in program.workers),
         (),
         program.order,
     )

@@ -29,7 +29,7 @@ from holders import HOLDERS, PLACES, Hold, Plain, Wake, with_closure
 from multidict import CIMultiDict
 
 from taskscope._backends._cycles import cancel_here
-from taskscope._diagnosis import opaque, reachability
+from taskscope._diagnosis import opaque, reachability, subgraph
 from taskscope._diagnosis.awaitables import UNKNOWN, is_done, waiter_of
 from taskscope._diagnosis.opaque import is_transparent
 from taskscope._diagnosis.reachability import Proof, prove
@@ -1482,7 +1482,7 @@ def test_the_collector_is_left_as_it_was_when_the_search_is_interrupted(
         tasks: Tasks = []
         await spawned(tasks, wait_for_own_event())
         with monkeypatch.context() as patched:
-            patched.setattr(reachability, "_at_one_moment", interrupted)
+            patched.setattr(subgraph, "_at_one_moment", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 prove(tasks)
         assert gc.isenabled()
@@ -2122,7 +2122,7 @@ def at_line(line: int, happen: Callable[[], None]) -> Iterator[list[bool]]:
 
     def trace(frame: types.FrameType, what: str, argument: object) -> Any:
         nonlocal left
-        if frame.f_code.co_filename != reachability.__file__:
+        if frame.f_code.co_filename not in (reachability.__file__, subgraph.__file__):
             return None
         left -= 1
         if left == 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
@@ -148,13 +149,53 @@ def somebody_who_keeps_it() -> object:
     return None
 
 
+def somebody_who_knows_it_weakly() -> object:
+    task = asyncio.current_task()
+    assert task is not None
+    kept.append(weakref.ref(task))
+    return None
+
+
+def somebody_who_keeps_its_coroutine() -> object:
+    task = asyncio.current_task()
+    assert task is not None
+    kept.append(task.get_coro())
+    return None
+
+
+def somebody_who_knows_its_coroutine_weakly() -> object:
+    task = asyncio.current_task()
+    assert task is not None
+    kept.append(weakref.ref(task.get_coro()))  # type: ignore[type-var]
+    return None
+
+
+def somebody_who_keeps_a_frame() -> object:
+    frame = sys._getframe(1)
+    while frame.f_code.co_name != "watched" and frame.f_back is not None:
+        frame = frame.f_back
+    kept.append(frame)
+    return None
+
+
 def an_attribute_of_the_task() -> object:
     vars_of_task: Any = asyncio.current_task()
     vars_of_task.note = "mine"
     return None
 
 
-@pytest.mark.parametrize("holder", [a_timer_that_cancels_it, somebody_who_keeps_it, an_attribute_of_the_task])
+@pytest.mark.parametrize(
+    "holder",
+    [
+        a_timer_that_cancels_it,
+        somebody_who_keeps_it,
+        somebody_who_knows_it_weakly,
+        somebody_who_keeps_its_coroutine,
+        somebody_who_knows_its_coroutine_weakly,
+        somebody_who_keeps_a_frame,
+        an_attribute_of_the_task,
+    ],
+)
 @pytest.mark.parametrize("how", [directly, as_a_task])
 def test_who_has_come_to_hold_the_body_since_could_end_its_wait(
     run: Run, holder: Callable[[], object], how: Callable[[Body], Coroutine[Any, Any, None]]
@@ -299,7 +340,8 @@ def test_a_scope_leaves_no_timer_of_its_watch_behind(run_asyncio: Run) -> None:
 def test_looking_takes_little_of_the_time(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a look that took long the next one is so far off that both take at most a hundredth of the time."""
     from taskscope import _watch
-    from taskscope._diagnosis.reachability import Held, Proof
+    from taskscope._diagnosis.host import Held
+    from taskscope._diagnosis.reachability import Proof
 
     looks: list[float] = []
     clock = [0.0]

@@ -11,7 +11,8 @@ from typing import final
 from taskscope._backends._cycles import cancel_here
 from taskscope._closing import DESCRIBED_LIMIT, late_record
 from taskscope._diagnosis.diagnosis import Diagnosis
-from taskscope._diagnosis.reachability import NOT_HELD, Held, Proof
+from taskscope._diagnosis.host import NOT_HELD, Held
+from taskscope._diagnosis.reachability import Proof
 from taskscope._errors import DeadlockError, ScopeTimeoutError
 from taskscope._proving import prove_with_host
 from taskscope._report import TaskRecord

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import sys
 import time
-from collections.abc import Container, Iterable
-from types import FrameType
+from collections.abc import Iterable
 from typing import Any
 
 from taskscope._backends._factory import tracking_of
 from taskscope._backends._ownership import all_tasks, running_task
 from taskscope._budget import budget_of_loop
-from taskscope._diagnosis.awaitables import C_TASK, UNKNOWN, is_done, waiter_of
-from taskscope._diagnosis.awaiting import code_that_awaits, references_of
+from taskscope._diagnosis.awaitables import UNKNOWN, is_done, waiter_of
 from taskscope._diagnosis.folding import is_internal
-from taskscope._diagnosis.reachability import NOT_HELD, Held, Proof, prove
+from taskscope._diagnosis.host import Held, held_now
+from taskscope._diagnosis.reachability import Proof, prove
+from taskscope._diagnosis.registries import callbacks_of, registries_of_anyio, registries_of_asyncio
 from taskscope._diagnosis.stack import task_chain
 from taskscope._table import AnyTask, TaskTable
 
@@ -48,38 +47,14 @@ def prove_with_host(table: TaskTable, held: Held) -> Proof:
 
 
 def host_as_held() -> Held:
-    """How the running task is held, beside by its running and by its table."""
-    depth = 0
-    frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-    while frame is not None and frame.f_code.co_flags & _SUSPENDABLE:
-        depth += not is_internal(frame.f_code)
-        frame = frame.f_back
-    task: AnyTask | None = running_task(asyncio.get_running_loop())
-    if task is None:
-        return NOT_HELD
-    running = _RUNNING_C_TASK if issubclass(type(task), C_TASK) else _RUNNING_PYTHON_TASK
-    references = sys.getrefcount(task) - _OWN - running - (task in _eager_tasks)
-    return Held(max(0, references - references_of(code_that_awaits(task), task)), depth)
+    """How the running task is held, beside by its running and by its table.
 
-
-_SUSPENDABLE = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
-
-# The tasks that take their first step before their maker has them: asyncio keeps them for that time, up to 3.13.
-_eager_tasks: Container[AnyTask] = vars(asyncio.tasks).get("_eager_tasks", ())
-
-# References to a host by what runs it, at the least, and by its table; to a task in pure Python also by the frames of
-# its steps.
-_RUNNING_C_TASK = 3
-_RUNNING_PYTHON_TASK = 6
-
-
-def _count_own() -> int:
-    obj = object()
-    return sys.getrefcount(obj)
-
-
-# References that a function's own variable adds to what it counts.
-_OWN = _count_own()
+    To be called by a coroutine that has ended when the task waits, or takes part in no more than a step.
+    """
+    loop = asyncio.get_running_loop()
+    registries = callbacks_of((*registries_of_asyncio(), *registries_of_anyio(), tracking_of(loop).ownership.aside))
+    # No variables here: they would hold the task and its frame once more.
+    return held_now(running_task(loop), sys._getframe(2), registries)  # pyright: ignore[reportPrivateUsage]
 
 
 def prove_all() -> tuple[Proof, int]:

@@ -9,7 +9,8 @@ from typing import final
 
 from taskscope._budget import SHARE_OF_WATCHES, budget_of_loop
 from taskscope._diagnosis.awaitables import waiter_of
-from taskscope._diagnosis.reachability import NOT_HELD, Held, Proof
+from taskscope._diagnosis.host import NOT_HELD, Held
+from taskscope._diagnosis.reachability import Proof
 from taskscope._proving import is_blocked, prove_with_host
 from taskscope._table import AnyTask, TaskTable
 

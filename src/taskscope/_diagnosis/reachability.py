@@ -10,32 +10,30 @@ do; a proof that is missed costs a word in a report.
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import itertools
-import operator
-import sys
 import sysconfig
-import types
 import weakref
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Final, NamedTuple, cast
+from types import AsyncGeneratorType, CellType, CoroutineType, GeneratorType
+from typing import Any, Final
 
-from taskscope._diagnosis.awaitables import fields, waiter_of
 from taskscope._diagnosis.awaiting import code_that_awaits
-from taskscope._diagnosis.hidden_dicts import (
-    DICTS_ARE_HIDDEN,
-    DICTS_CAN_BE_SEEN,
-    address_of_dict,
-    dict_of,
-    may_hide_dict,
-)
-from taskscope._diagnosis.opaque import is_transparent, module_of
+from taskscope._diagnosis.hidden_dicts import DICTS_CAN_BE_SEEN
+from taskscope._diagnosis.host import NOT_HELD, Held
+from taskscope._diagnosis.opaque import module_of
 from taskscope._diagnosis.own_attributes import has_own_attributes
+from taskscope._diagnosis.registries import (
+    callbacks_of,
+    count_strange_references,
+    has_strange_references,
+    registries_of_anyio,
+    registries_of_asyncio,
+)
 from taskscope._diagnosis.stack import task_chain
+from taskscope._diagnosis.stuck_with import stuck_with
+from taskscope._diagnosis.subgraph import GENERATORS, Subgraph, class_of
 
 VISITED_LIMIT: Final = 20_000
 """Objects that are looked at beyond the tasks' own. With more, nothing is proven."""
@@ -44,64 +42,22 @@ OWN_OBJECTS: Final = 30
 """How many objects a task may have as its own."""
 
 # What a task is held by when another one awaits it: that one's code, the list of a `gather`, the set of a task group.
-_HOLDERS: Final = frozenset(map(id, (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType, list, set)))
+_HOLDERS: Final = GENERATORS | {id(list), id(set)}
+
+_FRAMES: Final = {CoroutineType: "cr_frame", GeneratorType: "gi_frame", AsyncGeneratorType: "ag_frame"}
+
+# What a coroutine is held by when somebody runs or awaits it. (Who has its frame has its variables.)
+_HOLDERS_OF_CODE: Final = GENERATORS | {id(list), id(set), id(tuple), id(dict), id(CellType)}
 
 # The class of AnyIO's pytest plugin that keeps the task in which it runs tests.
 _HOLDERS_BY_NAME: Final = frozenset({("anyio._backends._asyncio", "TestRunner")})
 
-# Classes are known by their ids: a metaclass can have an `__eq__` and a `__hash__` of its own.
-_CONTAINERS: Final = frozenset(map(id, (dict, list, set)))
-
-_NAMED: Final = 16
-_LOOKED_BACK: Final = 1_000
-
-# Never walked through: alive by nature, or on the way to the whole heap.
-_ALIVE: Final = (types.ModuleType, type, types.CodeType, asyncio.AbstractEventLoop)
-
-# They refer to nothing, and are shared by all of Python.
-_ATOMS: Final = frozenset(map(id, (types.NoneType, bool, int, float, complex, str, bytes)))
-
-# Since 3.14 the stack of a generator suspended at a `yield` can hold borrowed references, visited but not counted.
-_BORROWS: Final = sys.version_info >= (3, 14)
-_GENERATORS: Final = frozenset(map(id, (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)))
-
-# They refer to nothing and are met all the time.
-_SHARED: Final = (None, True, False, ())
-
-# The place of what is not walked through.
-_NOWHERE: Final = -1
-
-_DICT: Final = id(dict)
-_FRAME: Final = id(types.FrameType)
-
-# Stands between the referents of one object and those of the next.
-_MARK: Final = (object(),)
-
 _mro: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
 _name: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__
 
-_class_of: Final = cast("Callable[[object], type[Any]]", type)
 _callback: Final[Callable[[object], object]] = weakref.ref.__dict__["__callback__"].__get__
-_globals: Final[Callable[[object], object]] = vars(types.ModuleType)["__dict__"].__get__
-
-_length = cast("Callable[[object], int]", len)
 
 _FREE_THREADED: Final = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
-
-
-class Held(NamedTuple):
-    """How a host is held by whoever runs it.
-
-    Attributes:
-        references: References to it beside its own and those of tasks that await it.
-        coroutines: How many coroutines deep it was: they may be held, too.
-    """
-
-    references: int
-    coroutines: int
-
-
-NOT_HELD: Final = Held(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +107,12 @@ def prove(
     collecting = gc.isenabled()
     gc.disable()  # or a finalizer could change what is being looked at
     try:
-        reason = search.walk() or search.count()
+        reason = search.graph.walk() or search.graph.count()
         stuck = search.stuck() if reason is None else {}
     finally:
         if collecting:
             gc.enable()
-    return Proof(stuck, search.visited, reason)
+    return Proof(stuck, len(search.graph.objects), reason)
 
 
 class _Search:
@@ -170,293 +126,111 @@ class _Search:
         held: Held | None,
     ) -> None:
         self._tasks = tasks
-        self._bookkeepers = {id(tasks), *map(id, bookkeepers)}
-        self._own_types = frozenset(map(id, own_types))
         self._host = host
         self._held = held or NOT_HELD
-        self._host_ids, self._awaiting = _ids_of_host(tasks, host, self._held)
-        self._seeds: list[object] = [tasks, *bookkeepers]
-        self._harmless = {id(registry._remove) for registry in (*_registries_of_asyncio(), *registries)}
-        self._limit = VISITED_LIMIT + OWN_OBJECTS * len(tasks)
-        self._position: dict[int, int] = {}
-        self._objects: list[object] = []
-        self._targets: list[int] = []
-        self._ends: list[int] = []
-        self._trail: list[int] = []
-        self._walked: set[int] = set()
-        self._passed = set(_ATOMS)
-        self._opaque: set[int] = set()
-        self._weak_kinds: set[int] = set()
-        self._special = {_DICT, _FRAME, *self._own_types, *(_GENERATORS if _BORROWS else ())}
-        self._dicts: dict[int, int] = {}
-        self._frames: set[int] = set()
-        self._bare_dicts: list[int] = []
-        self._outside: list[int] = []
-        self._weak: list[int] = []
-        self._ways: dict[int, list[int]] = {}
-
-    @property
-    def visited(self) -> int:
-        return len(self._objects)
-
-    def walk(self) -> str | None:
-        """Collects what is reachable and who refers to whom. Returns why that failed, None where it did not."""
-        modules = [module for module in list(sys.modules.values()) if _is_module(module)]
-        position, objects, targets, ends, trail = self._position, self._objects, self._targets, self._ends, self._trail
-        position.update(dict.fromkeys(map(id, map(_globals, modules)), _NOWHERE))
-        position.update(dict.fromkeys(map(id, _SHARED), _NOWHERE))
-        for seed in self._seeds:
-            if id(seed) not in position and self._walks_through(type(seed)):
-                position[id(seed)] = len(objects)
-                objects.append(seed)
-        self._seeds.clear()
-        seed = None
-        place_of, walked, passed, special, mark = position.get, self._walked, self._passed, self._special, id(_MARK[0])
-        at = 0
-        while at < len(objects):
-            refs = gc.get_referents(objects[at])
-            if len(objects) + len(refs) > self._limit and not self._keeps_books(objects[at]):
-                return f"more than {self._limit:,} objects are reachable from the tasks"
-            keys = list(map(id, refs))
-            trail += keys
-            trail.append(mark)
-            if id(_class_of(objects[at])) in special:
-                refs = self._look_closer(at, refs)
-                keys = list(map(id, refs))
-            for ref, key, place in zip(refs, keys, map(place_of, keys)):  # noqa: B905 - it would cost a fifth of the time
-                if place is None:
-                    kind = id(_class_of(ref))
-                    if kind in passed or (kind not in walked and not self._walks_through(_class_of(ref))):
-                        continue
-                    place = position[key] = len(objects)
-                    objects.append(ref)
-                elif place == _NOWHERE:
-                    continue
-                targets.append(place)
-            ends.append(len(targets))
-            at += 1
-        return None
-
-    def _keeps_books(self, obj: object) -> bool:
-        return id(obj) in self._bookkeepers or id(_class_of(obj)) in self._own_types
-
-    def _targets_of(self, place: int) -> list[int]:
-        return self._targets[self._ends[place - 1] if place else 0 : self._ends[place]]
-
-    def _walks_through(self, kind: type[Any]) -> bool:
-        """Whether objects of a class that is met for the first time are walked through."""
-        if issubclass(kind, _ALIVE):
-            self._passed.add(id(kind))
-            return False
-        self._walked.add(id(kind))
-        if not is_transparent(kind):
-            self._opaque.add(id(kind))
-        elif issubclass(kind, weakref.ref):
-            self._weak_kinds.add(id(kind))  # pyright: ignore[reportUnknownArgumentType]
-        if DICTS_ARE_HIDDEN and may_hide_dict(kind):  # pyright: ignore[reportUnknownArgumentType]
-            self._special.add(id(kind))  # pyright: ignore[reportUnknownArgumentType]
-        return True
-
-    def _look_closer(self, place: int, refs: list[Any]) -> list[Any]:
-        """What an object of a class that is special in some way refers to, given what the collector says."""
-        obj: Any = self._objects[place]
-        kind = id(_class_of(obj))
-        if kind in _GENERATORS:
-            if _is_at_an_await(obj):
-                return refs
-            return list({id(ref): ref for ref in refs}.values())
-        if kind in self._own_types:
-            self._bookkeepers.update((id(obj), *(id(ref) for ref in refs if id(_class_of(ref)) in _CONTAINERS)))
-        if kind == _FRAME:
-            self._frames.add(place)
-        elif kind == _DICT and not refs:
-            self._bare_dicts.append(place)
-        elif DICTS_ARE_HIDDEN and may_hide_dict(_class_of(obj)):
-            return self._with_hidden_dict(place, refs)
-        return refs
-
-    def _with_hidden_dict(self, place: int, refs: list[Any]) -> list[Any]:
-        obj = self._objects[place]
-        address = address_of_dict(obj)
-        self._dicts[place] = address
-        if not address or any(id(ref) == address for ref in refs):
-            return refs
-        return [*refs, dict_of(obj)]
-
-    def count(self) -> str | None:
-        """Counts the references from outside to each object. Returns why that failed, None where it did not."""
-        inward = Counter(self._targets)
-        counts, self._weak, lengths, refs = _at_one_moment(self._objects, self._bare_dicts)
-        if list(map(id, refs)) != self._trail or any(
-            address_of_dict(self._objects[place]) != address for place, address in self._dicts.items()
-        ):
-            return "references changed during the search"
-        del refs
-        from_inside = map(inward.get, range(len(counts)), itertools.repeat(0))
-        self._outside = [count - _OWN - known for count, known in zip(counts, from_inside, strict=True)]
-        hollow = {place for place, length in zip(self._bare_dicts, lengths, strict=True) if length}
-        self._add_ways(hollow | self._frames)
-        return None
-
-    def _add_ways(self, hollow: set[int]) -> None:
-        """Adds the ways that no reference shows.
-
-        Who has the frame of a suspended generator has its variables, and who has the `__dict__` of an object has its
-        attributes, but since 3.13 it is only the object that refers to them.
-        """
-        if not hollow:
-            return
-        for place in range(len(self._objects)):
-            for target in hollow.intersection(self._targets_of(place)):
-                if target not in self._frames or id(_class_of(self._objects[place])) in _GENERATORS:
-                    self._ways.setdefault(target, []).append(place)
+        self._coroutines, self._frames, self._awaiting = _code_of_host(tasks, host, self._held)
+        self._host_ids = set(self._coroutines)
+        if host is not None and self._coroutines:
+            self._host_ids.add(host)
+        self._known = callbacks_of((*registries_of_asyncio(), *registries))
+        limit = VISITED_LIMIT + OWN_OBJECTS * len(tasks)
+        self.graph = Subgraph([tasks, *bookkeepers], [tasks, *bookkeepers], own_types, limit)
 
     def stuck(self) -> dict[int, tuple[int, ...]]:
-        reached = self._reached()
-        found = {place: task for task in self._tasks if (place := self._position[id(task)]) not in reached}
-        referrers = self._referrers() if found else {}
-        return {
-            id(task): tuple(id(found[other]) for other in self._leading_to(waiter_of(task), found, referrers, place))
-            for place, task in found.items()
-        }
+        reached, position = self._reached(), self.graph.position
+        return stuck_with(self.graph, [task for task in self._tasks if position[id(task)] not in reached])
 
     def _reached(self) -> set[int]:
         """The places to which a way leads from anything that is alive."""
-        own = {self._position[key] for key in self._bookkeepers if key in self._position}
-        host = {self._position[key] for key in self._host_ids if key in self._position}
-        quiet = own | host
-        outside, weak, doubtful = self._outside, self._weak, self._opaque | self._weak_kinds
+        graph, position = self.graph, self.graph.position
+        own = {position[key] for key in graph.bookkeepers if key in position}
+        if not self._is_host_held_as_before():
+            self._host_ids.clear()
+        host = {position[key] for key in self._host_ids if key in position}
+        quiet = own | host | self._frames_held_as_before()
+        outside, weak, doubtful = graph.outside, graph.weak, graph.opaque | graph.weak_kinds
         alive = [
             place
-            for place, obj in enumerate(self._objects)
-            if (outside[place] > 0 or weak[place] or id(_class_of(obj)) in doubtful)
+            for place, obj in enumerate(graph.objects)
+            if (outside[place] > 0 or weak[place] or id(class_of(obj)) in doubtful)
             and place not in quiet
             and self._is_alive(place, obj)
         ]
         reached = set(alive)
-        holders = outside[self._position[self._host]] if self._host in self._host_ids else 0
-        while alive:
+        holders = outside[position[self._host]] if self._host in self._host_ids else 0
+        while True:
+            if not alive and holders > self._held.references:
+                alive += host - reached  # somebody has come to hold it who might do anything
+                reached |= host
+            if not alive:
+                return reached
             place = alive.pop()
-            for target in itertools.chain(self._targets_of(place), self._ways.get(place, ())):
+            for target in itertools.chain(graph.targets_of(place), graph.ways.get(place, ())):
                 if target in reached:
                     continue
-                if target in host and self._only_holds(self._objects[place], target):
-                    is_holder = target == self._position[self._host or 0]
-                    holders += is_holder and id(self._objects[place]) not in self._awaiting
+                if target in host and self._only_holds(graph.objects[place], target):
+                    is_holder = target == position[self._host or 0]
+                    holders += is_holder and id(graph.objects[place]) not in self._awaiting
                     continue
                 reached.add(target)
                 if target not in own:
                     alive.append(target)
-            if not alive and holders > self._held.references and not host <= reached:
-                alive += host - reached
-                reached |= host
-        return reached
+
+    def _is_host_held_as_before(self) -> bool:
+        """Whether nobody has come to hold a host weakly since, or its coroutines in a way that can be told."""
+        graph, position = self.graph, self.graph.position
+        coroutines = [position[key] for key in self._coroutines if key in position]
+        if not coroutines:
+            return False
+        if graph.outside[coroutines[0]] > self._held.coroutine_references:
+            return False
+        if any(self._is_known_weakly(place) for place in coroutines):
+            return False
+        known = self._known | callbacks_of(registries_of_anyio())
+        number = count_strange_references(graph.objects[position[self._host or 0]], known)
+        return number is not None and number <= self._held.weak_references
+
+    def _frames_held_as_before(self) -> set[int]:
+        places = [self.graph.position.get(frame) for frame in self._frames]
+        found = zip(places, self._held.frames, strict=False)
+        return {place for place, number in found if place is not None and self.graph.outside[place] <= number}
 
     def _only_holds(self, obj: Any, target: int) -> bool:
         """Whether an object is of those that hold a host because they run it or await it, and do nothing else to it."""
         if id(obj) in self._host_ids:
             return False  # the host itself, on the way to its code
-        if target != self._position[self._host or 0]:
-            return True
-        kind: type[Any] = _class_of(obj)
+        kind: type[Any] = class_of(obj)
+        if target != self.graph.position[self._host or 0]:
+            return id(kind) in _HOLDERS_OF_CODE
         if id(obj) in self._awaiting or id(kind) in _HOLDERS:
             return True
         return (module_of(kind), _name(kind)) in _HOLDERS_BY_NAME
 
     def _is_alive(self, place: int, obj: object) -> bool:
-        return self._outside[place] > 0 or self._is_alive_by_nature(place, obj)
-
-    def _referrers(self) -> dict[int, list[int]]:
-        found: defaultdict[int, list[int]] = defaultdict(list)
-        start = 0
-        for place, (obj, end) in enumerate(zip(self._objects, self._ends, strict=True)):
-            if id(obj) not in self._bookkeepers:
-                for target in self._targets[start:end]:
-                    found[target].append(place)
-            start = end
-        return found
-
-    def _leading_to(
-        self, waiter: object, stuck: Mapping[int, object], referrers: Mapping[int, list[int]], itself: int
-    ) -> list[int]:
-        """The stuck tasks from which a way leads to a future without passing through another task."""
-        start = self._position.get(id(waiter))
-        if start is None:
-            return []
-        found: list[int] = []
-        seen, todo = {start, itself}, [start]
-        while todo and len(found) < _NAMED and len(seen) < _LOOKED_BACK:
-            for place in referrers.get(todo.pop(), ()):
-                if place in seen:
-                    continue
-                seen.add(place)
-                (found if place in stuck else todo).append(place)
-        return found
+        return self.graph.outside[place] > 0 or self._is_alive_by_nature(place, obj)
 
     def _is_alive_by_nature(self, place: int, obj: Any) -> bool:
-        if issubclass(_class_of(obj), weakref.ref) and (_callback(obj) is not None or self._targets_of(place)):
+        if issubclass(class_of(obj), weakref.ref) and (_callback(obj) is not None or self.graph.targets_of(place)):
             return True  # whoever ends the referent runs the callback, unless that is past and only its trace was seen
-        if id(_class_of(obj)) in self._opaque:
+        if id(class_of(obj)) in self.graph.opaque:
             return True
-        return self._weak[place] > 0 and self._can_be_found_weakly(obj, self._weak[place])
+        return self._is_known_weakly(place)
 
-    def _can_be_found_weakly(self, obj: Any, number: int) -> bool:
-        references = weakref.getweakrefs(obj)
-        # A proxy would pass on to its referent whatever it is asked.
-        return len(references) != number or any(
-            _class_of(ref) is not weakref.ref or id(_callback(ref)) not in self._harmless for ref in references
-        )
+    def _is_known_weakly(self, place: int) -> bool:
+        number = self.graph.weak[place]
+        return number > 0 and has_strange_references(self.graph.objects[place], number, self._known)
 
 
-def _ids_of_host(tasks: list[Any], host: int | None, held: Held) -> tuple[set[int], set[int]]:
-    """The ids of a host and its runner's coroutines, and of the code that awaits it."""
+def _code_of_host(tasks: list[Any], host: int | None, held: Held) -> tuple[list[int], list[int], set[int]]:
+    """The ids of the coroutines that a host's runner may hold, outermost first, of their frames, and of who awaits."""
     found = next((task for task in tasks if id(task) == host), None)
     if found is None or has_own_attributes(found):
-        return set(), set()
-    coroutines = [link.holder for link in task_chain(found).links[: held.coroutines]]
-    return {id(found), *map(id, coroutines)}, set(map(id, code_that_awaits(found)))
+        return [], [], set()
+    coroutines = [link.holder for link in task_chain(found).links[: max(1, len(held.frames))]]
+    frames = [id(_frame_of(coroutine)) for coroutine in coroutines]
+    return list(map(id, coroutines)), frames, set(map(id, code_that_awaits(found)))
 
 
-def _at_one_moment(
-    objects: list[object], dicts: Iterable[int] = ()
-) -> tuple[list[int], list[int], list[int], list[object]]:
-    """How many references and weak references there are to each object, and what all refer to, with marks between.
-
-    All of it in one call of C code: no other thread, signal handler or finalizer runs meanwhile. The references of the
-    counting itself are counted, too.
-
-    dicts: places of dicts of which the length is told as well.
-    """
-    calls: tuple[partial[Any], ...] = (
-        partial(list, map(sys.getrefcount, objects)),
-        partial(list, map(weakref.getweakrefcount, objects)),
-        partial(list, map(_length, map(objects.__getitem__, dicts))),
-        partial(gc.get_referents, *itertools.chain.from_iterable(zip(objects, itertools.repeat(_MARK)))),
-    )
-    counts, weak, lengths, refs = cast("Iterable[list[Any]]", map(operator.call, calls))
-    return counts, weak, lengths, refs
-
-
-# What counting finds for an object that only the list holds. It differs between versions, so it is found by counting.
-_OWN: Final = _at_one_moment([object()])[0][0]
-
-
-def _is_module(obj: object) -> bool:
-    return issubclass(_class_of(obj), types.ModuleType)
-
-
-def _is_at_an_await(generator: Any) -> bool:
-    """Whether it is suspended at an `await`. That compiles to a loop, across which no borrowed reference is kept."""
-    return getattr(generator, "cr_await", None) is not None or getattr(generator, "ag_await", None) is not None
-
-
-def _registries_of_asyncio() -> list[Any]:
-    """Weak sets by which asyncio knows its tasks and asynchronous generators. It uses them to cancel and to close."""
-    found = [getattr(asyncio.tasks, name, None) for name in ("_scheduled_tasks", "_all_tasks")]
-    loop = asyncio._get_running_loop()
-    found.append(fields(loop).get("_asyncgens"))
-    if any(module_of(base) == "uvloop" for base in _mro(_class_of(loop))):
-        # It does not show its attributes, but has only this one of the kind; with two, the other is somebody else's.
-        weak_sets: list[Any] = [ref for ref in gc.get_referents(loop) if _class_of(ref) is weakref.WeakSet]
-        found += weak_sets if len(weak_sets) == 1 else []
-    return [registry for registry in found if _class_of(registry) is weakref.WeakSet]
+def _frame_of(coroutine: Any) -> object:
+    name = _FRAMES.get(type(coroutine))
+    return None if name is None else getattr(coroutine, name)

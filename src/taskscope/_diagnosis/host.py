@@ -1,0 +1,106 @@
+"""How the task that runs the body of a scope is held by whoever runs it, so that others can be told from them later.
+
+A runner holds its task and its coroutines in its frames and in handlers of signals, and does nothing with them but to
+wait and to cancel. Who they are cannot be told, but how many: what is counted when a body begins is theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from collections.abc import Container
+from types import CoroutineType, FrameType
+from typing import Any, Final, NamedTuple
+
+from taskscope._diagnosis.awaitables import coroutine_of
+from taskscope._diagnosis.awaiting import code_that_awaits, references_of
+from taskscope._diagnosis.registries import count_strange_references
+
+
+class Held(NamedTuple):
+    """How a host is held by its runner.
+
+    Attributes:
+        references: References to it beside its own and those of tasks that await it.
+        weak_references: Weak references to it, each of which has a callback of its own.
+        coroutine_references: References to its coroutine beside its own.
+        frames: For each of the coroutines that it was in, outermost first, references to the frame beside the
+            coroutine's. The coroutines themselves may be held, too.
+    """
+
+    references: int
+    weak_references: int
+    coroutine_references: int
+    frames: tuple[int, ...]
+
+
+NOT_HELD: Final = Held(0, 0, 0, ())
+
+_SUSPENDABLE: Final = (
+    inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
+)
+
+# The tasks that take their first step before their maker has them: asyncio keeps them for that time, up to 3.13.
+_eager_tasks: Final[Container[Any]] = vars(asyncio.tasks).get("_eager_tasks", ())
+
+# Since 3.14 a function borrows what its caller holds.
+_BORROWS: Final = sys.version_info >= (3, 14)
+
+# References to a task by what runs it, and by its table. The frames of one in pure Python come on top.
+_RUNNING_TASK: Final = 3
+
+# References to its coroutine by the task, and by the frames of one in pure Python.
+_RUNNING_CODE: Final = 1
+_IN_PYTHON: Final = 1 if _BORROWS else 2
+
+
+def held_now(task: asyncio.Task[Any] | None, frame: FrameType | None, registries: set[int]) -> Held:
+    """How a task is held that runs. The caller must hold it in nothing but the argument.
+
+    frame: the innermost one that the task will still be in when it waits.
+    registries: the callbacks of registries that know tasks weakly.
+    """
+    if task is None:
+        return NOT_HELD
+    coroutine = coroutine_of(task)
+    outermost = coroutine.cr_frame if type(coroutine) is CoroutineType else None
+    frames: list[int] = []
+    while frame is not None and frame.f_code.co_flags & _SUSPENDABLE:
+        frames.append(sys.getrefcount(frame) - _OWN - 1 - (frame is outermost))
+        is_last = frame is outermost
+        frame = frame.f_back
+        if is_last:
+            break
+    del outermost
+    steps = 0  # frames of the task itself, where that is in pure Python
+    while frame is not None and frame.f_code.co_filename == asyncio.tasks.__file__:
+        steps += 1
+        frame = frame.f_back
+    if _BORROWS:
+        steps = min(steps, 1)
+    references = sys.getrefcount(task) - _OWN - _RUNNING_TASK - steps - (task in _eager_tasks)
+    of_coroutine = sys.getrefcount(coroutine) - _OWN - _RUNNING_CODE - (_IN_PYTHON if steps else 0)
+    if not _is_loop(frame):
+        references -= steps > 0
+        of_coroutine = 0  # its maker has it for the first step, and nobody knows for how long
+    references -= references_of(code_that_awaits(task), task)
+    weak_references = count_strange_references(task, registries) or 0
+    return Held(max(0, references), weak_references, max(0, of_coroutine), tuple(reversed(frames)))
+
+
+def _is_loop(frame: FrameType | None) -> bool:
+    """Whether a frame is the loop's, which gives a task its turn. Otherwise it is an eager task's maker."""
+    if frame is None:
+        return False
+    # uvloop's own code has no frames.
+    return frame.f_code is asyncio.Handle._run.__code__ or frame.f_code.co_filename == asyncio.runners.__file__
+
+
+def _count_own() -> int:
+    obj = object()
+    return sys.getrefcount(obj)
+
+
+# References that a function's own variable adds to what it counts.
+_OWN: Final = _count_own()

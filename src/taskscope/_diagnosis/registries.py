@@ -1,0 +1,65 @@
+"""The weak sets and dicts by which libraries know tasks, to cancel them or to tell of them, and not to wake them."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from taskscope._diagnosis.awaitables import fields
+from taskscope._diagnosis.opaque import module_of
+
+_mro: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
+_callback: Final[Callable[[object], object]] = weakref.ref.__dict__["__callback__"].__get__
+
+
+def registries_of_asyncio() -> list[Any]:
+    """Weak sets by which asyncio knows its tasks and asynchronous generators. It uses them to cancel and to close."""
+    found = [getattr(asyncio.tasks, name, None) for name in ("_scheduled_tasks", "_all_tasks")]
+    loop = asyncio._get_running_loop()
+    found.append(fields(loop).get("_asyncgens"))
+    if any(module_of(base) == "uvloop" for base in _mro(type(loop))):
+        # It does not show its attributes, but has only this one of the kind; with two, the other is somebody else's.
+        weak_sets: list[Any] = [ref for ref in gc.get_referents(loop) if type(ref) is weakref.WeakSet]
+        found += weak_sets if len(weak_sets) == 1 else []
+    return [registry for registry in found if type(registry) is weakref.WeakSet]
+
+
+def registries_of_anyio() -> list[Any]:
+    """The weak dict by which AnyIO knows the cancel scope that a task is in. It uses it to cancel."""
+    found = fields(sys.modules.get("anyio._backends._asyncio")).get("_task_states")
+    return [found] if type(found) is weakref.WeakKeyDictionary else []
+
+
+def callbacks_of(registries: Iterable[Any]) -> set[int]:
+    """The ids of the callbacks that the weak references of registries have: one for all of a registry."""
+    return {id(registry._remove) for registry in registries}
+
+
+def has_strange_references(obj: object, number: int, known: set[int]) -> bool:
+    """Whether an object is known weakly to anybody but registries.
+
+    number: how many weak references to it there are.
+    known: what `callbacks_of` said of the registries.
+    """
+    callbacks = _callbacks(obj)
+    # A proxy would pass on to its referent whatever it is asked.
+    return len(callbacks) != number or any(id(callback) not in known for callback in callbacks)
+
+
+def count_strange_references(obj: object, known: set[int]) -> int | None:
+    """How many weak references to an object have callbacks of their own and are not of registries.
+
+    None where there are others, without a callback: they can be shared, so nobody knows how many hold them.
+    """
+    callbacks = _callbacks(obj)
+    return sum(id(callback) not in known for callback in callbacks) if all(callbacks) else None
+
+
+def _callbacks(obj: object) -> list[object]:
+    """The callback of each weak reference to an object, None for one that has none, or that is no plain reference."""
+    references: list[Any] = weakref.getweakrefs(obj)
+    return [_callback(ref) if type(ref) is weakref.ref else None for ref in references]

@@ -1,0 +1,56 @@
+"""Which stuck tasks could wake each other, if only one of them ran."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Container, Mapping
+from typing import Any, Final
+
+from taskscope._diagnosis.awaitables import waiter_of
+from taskscope._diagnosis.subgraph import Subgraph
+
+LOOKED_AT: Final = 1_000
+"""Tasks of which it is told: a report describes no more."""
+
+_NAMED: Final = 16
+_LOOKED_BACK: Final = 1_000
+
+
+def stuck_with(graph: Subgraph, tasks: list[Any]) -> dict[int, tuple[int, ...]]:
+    """The ids of stuck tasks, each with those of the others from which a way leads to what the task waits for.
+
+    Of the first 1,000 tasks; for the others no ways are looked for.
+    """
+    found: dict[int, tuple[int, ...]] = {id(task): () for task in tasks}
+    places = {graph.position[key]: key for key in found}
+    referrers = _referrers(graph) if tasks else {}
+    for task in tasks[:LOOKED_AT]:
+        others = _leading_to(graph.position.get(id(waiter_of(task))), places, referrers, graph.position[id(task)])
+        found[id(task)] = tuple(places[other] for other in others)
+    return found
+
+
+def _referrers(graph: Subgraph) -> dict[int, list[int]]:
+    found: defaultdict[int, list[int]] = defaultdict(list)
+    start = 0
+    for place, (obj, end) in enumerate(zip(graph.objects, graph.ends, strict=True)):
+        if id(obj) not in graph.bookkeepers:
+            for target in graph.targets[start:end]:
+                found[target].append(place)
+        start = end
+    return found
+
+
+def _leading_to(start: int | None, stuck: Container[int], referrers: Mapping[int, list[int]], itself: int) -> list[int]:
+    """The places of the stuck tasks from which a way leads to an object without passing through another task."""
+    if start is None:
+        return []
+    found: list[int] = []
+    seen, todo = {start, itself}, [start]
+    while todo and len(found) < _NAMED and len(seen) < _LOOKED_BACK:
+        for place in referrers.get(todo.pop(), ()):
+            if place in seen:
+                continue
+            seen.add(place)
+            (found if place in stuck else todo).append(place)
+    return found

@@ -1,0 +1,247 @@
+"""What is reachable from some objects, and how many references there are to each of it from elsewhere.
+
+A garbage collector's first step, without its second: what nothing outside refers to is not collected, but judged by
+`reachability`. Nothing is changed, and no code of a user's is called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import operator
+import sys
+import types
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Final, cast, final
+
+from taskscope._diagnosis.hidden_dicts import DICTS_ARE_HIDDEN, address_of_dict, dict_of, may_hide_dict
+from taskscope._diagnosis.opaque import is_transparent
+
+# Classes are known by their ids: a metaclass can have an `__eq__` and a `__hash__` of its own.
+_CONTAINERS: Final = frozenset(map(id, (dict, list, set)))
+
+# Never walked through: alive by nature, or on the way to the whole heap.
+_ALIVE: Final = (types.ModuleType, type, types.CodeType, asyncio.AbstractEventLoop)
+
+# They refer to nothing, and are shared by all of Python.
+_ATOMS: Final = frozenset(map(id, (types.NoneType, bool, int, float, complex, str, bytes)))
+
+# Since 3.14 the stack of a generator suspended at a `yield` can hold borrowed references, visited but not counted.
+_BORROWS: Final = sys.version_info >= (3, 14)
+GENERATORS: Final = frozenset(map(id, (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)))
+
+# They refer to nothing and are met all the time.
+_SHARED: Final = (None, True, False, ())
+
+# The place of what is not walked through.
+_NOWHERE: Final = -1
+
+_DICT: Final = id(dict)
+_FRAME: Final = id(types.FrameType)
+
+# Stands between the referents of one object and those of the next.
+_MARK: Final = (object(),)
+
+class_of: Final = cast("Callable[[object], type[Any]]", type)
+"""The class of an object, without asking the object."""
+
+_globals: Final[Callable[[object], object]] = vars(types.ModuleType)["__dict__"].__get__
+
+_length = cast("Callable[[object], int]", len)
+
+
+@final
+class Subgraph:
+    """All that is reachable from some objects, save for modules, classes, code, event loops and plain values.
+
+    Objects are known by their places in `objects`.
+
+    Attributes:
+        objects: Each object once, in the order in which they were come upon.
+        position: Their places, by their ids; -1 for what is not walked through.
+        targets, ends: The places of what each object refers to, all in one list: those of object n end at `ends[n]`.
+        bookkeepers: Ids of the objects that hold tasks only to keep books of them.
+        opaque: Ids of the classes of objects that C code may know without a reference to them.
+        weak_kinds: Ids of the classes of weak references.
+        outside: How many references there are to each object beside those from other objects here.
+        weak: How many weak references there are to each.
+        ways: Further places that lead to an object, which no reference shows.
+    """
+
+    def __init__(
+        self, seeds: list[object], bookkeepers: Iterable[object], own_types: Iterable[type], limit: int
+    ) -> None:
+        """
+        seeds: where to begin. The list is cleared by `walk`: it would be a holder itself.
+        own_types: whatever is of these types is a bookkeeper, with the lists, dicts and sets that are its attributes.
+        limit: how many objects are looked at before `walk` gives up.
+        """
+        self.bookkeepers = set(map(id, bookkeepers))
+        self.position: dict[int, int] = {}
+        self.objects: list[object] = []
+        self.targets: list[int] = []
+        self.ends: list[int] = []
+        self.opaque: set[int] = set()
+        self.weak_kinds: set[int] = set()
+        self.outside: list[int] = []
+        self.weak: list[int] = []
+        self.ways: dict[int, list[int]] = {}
+        self._seeds = seeds
+        self._own_types = frozenset(map(id, own_types))
+        self._limit = limit
+        self._trail: list[int] = []
+        self._walked: set[int] = set()
+        self._passed = set(_ATOMS)
+        self._special = {_DICT, _FRAME, *self._own_types, *(GENERATORS if _BORROWS else ())}
+        self._dicts: dict[int, int] = {}
+        self._frames: set[int] = set()
+        self._bare_dicts: list[int] = []
+
+    def walk(self) -> str | None:
+        """Collects what is reachable and who refers to whom. Returns why that failed, None where it did not."""
+        modules = [module for module in list(sys.modules.values()) if _is_module(module)]
+        position, objects, targets, ends, trail = self.position, self.objects, self.targets, self.ends, self._trail
+        position.update(dict.fromkeys(map(id, map(_globals, modules)), _NOWHERE))
+        position.update(dict.fromkeys(map(id, _SHARED), _NOWHERE))
+        for seed in self._seeds:
+            if id(seed) not in position and self._walks_through(type(seed)):
+                position[id(seed)] = len(objects)
+                objects.append(seed)
+        self._seeds.clear()
+        seed = None
+        place_of, walked, passed, special, mark = position.get, self._walked, self._passed, self._special, id(_MARK[0])
+        at = 0
+        while at < len(objects):
+            refs = gc.get_referents(objects[at])
+            if len(objects) + len(refs) > self._limit and not self._keeps_books(objects[at]):
+                return f"more than {self._limit:,} objects are reachable from the tasks"
+            keys = list(map(id, refs))
+            trail += keys
+            trail.append(mark)
+            if id(class_of(objects[at])) in special:
+                refs = self._look_closer(at, refs)
+                keys = list(map(id, refs))
+            for ref, key, place in zip(refs, keys, map(place_of, keys)):  # noqa: B905 - it would cost a fifth of the time
+                if place is None:
+                    kind = id(class_of(ref))
+                    if kind in passed or (kind not in walked and not self._walks_through(class_of(ref))):
+                        continue
+                    place = position[key] = len(objects)
+                    objects.append(ref)
+                elif place == _NOWHERE:
+                    continue
+                targets.append(place)
+            ends.append(len(targets))
+            at += 1
+        return None
+
+    def _keeps_books(self, obj: object) -> bool:
+        return id(obj) in self.bookkeepers or id(class_of(obj)) in self._own_types
+
+    def targets_of(self, place: int) -> list[int]:
+        return self.targets[self.ends[place - 1] if place else 0 : self.ends[place]]
+
+    def _walks_through(self, kind: type[Any]) -> bool:
+        """Whether objects of a class that is met for the first time are walked through."""
+        if issubclass(kind, _ALIVE):
+            self._passed.add(id(kind))
+            return False
+        self._walked.add(id(kind))
+        if not is_transparent(kind):
+            self.opaque.add(id(kind))
+        elif issubclass(kind, weakref.ref):
+            self.weak_kinds.add(id(kind))  # pyright: ignore[reportUnknownArgumentType]
+        if DICTS_ARE_HIDDEN and may_hide_dict(kind):  # pyright: ignore[reportUnknownArgumentType]
+            self._special.add(id(kind))  # pyright: ignore[reportUnknownArgumentType]
+        return True
+
+    def _look_closer(self, place: int, refs: list[Any]) -> list[Any]:
+        """What an object of a class that is special in some way refers to, given what the collector says."""
+        obj: Any = self.objects[place]
+        kind = id(class_of(obj))
+        if kind in GENERATORS:
+            if _is_at_an_await(obj):
+                return refs
+            return list({id(ref): ref for ref in refs}.values())
+        if kind in self._own_types:
+            self.bookkeepers.update((id(obj), *(id(ref) for ref in refs if id(class_of(ref)) in _CONTAINERS)))
+        if kind == _FRAME:
+            self._frames.add(place)
+        elif kind == _DICT and not refs:
+            self._bare_dicts.append(place)
+        elif DICTS_ARE_HIDDEN and may_hide_dict(class_of(obj)):
+            return self._with_hidden_dict(place, refs)
+        return refs
+
+    def _with_hidden_dict(self, place: int, refs: list[Any]) -> list[Any]:
+        obj = self.objects[place]
+        address = address_of_dict(obj)
+        self._dicts[place] = address
+        if not address or any(id(ref) == address for ref in refs):
+            return refs
+        return [*refs, dict_of(obj)]
+
+    def count(self) -> str | None:
+        """Counts the references from outside to each object. Returns why that failed, None where it did not."""
+        inward = Counter(self.targets)
+        counts, self.weak, lengths, refs = _at_one_moment(self.objects, self._bare_dicts)
+        if list(map(id, refs)) != self._trail or any(
+            address_of_dict(self.objects[place]) != address for place, address in self._dicts.items()
+        ):
+            return "references changed during the search"
+        del refs
+        from_inside = map(inward.get, range(len(counts)), itertools.repeat(0))
+        self.outside = [count - _OWN - known for count, known in zip(counts, from_inside, strict=True)]
+        hollow = {place for place, length in zip(self._bare_dicts, lengths, strict=True) if length}
+        self._add_ways(hollow | self._frames)
+        return None
+
+    def _add_ways(self, hollow: set[int]) -> None:
+        """Adds the ways that no reference shows.
+
+        Who has the frame of a suspended generator has its variables, and who has the `__dict__` of an object has its
+        attributes, but since 3.13 it is only the object that refers to them.
+        """
+        if not hollow:
+            return
+        for place in range(len(self.objects)):
+            for target in hollow.intersection(self.targets_of(place)):
+                if target not in self._frames or id(class_of(self.objects[place])) in GENERATORS:
+                    self.ways.setdefault(target, []).append(place)
+
+
+def _at_one_moment(
+    objects: list[object], dicts: Iterable[int] = ()
+) -> tuple[list[int], list[int], list[int], list[object]]:
+    """How many references and weak references there are to each object, and what all refer to, with marks between.
+
+    All of it in one call of C code: no other thread, signal handler or finalizer runs meanwhile. The references of the
+    counting itself are counted, too.
+
+    dicts: places of dicts of which the length is told as well.
+    """
+    calls: tuple[partial[Any], ...] = (
+        partial(list, map(sys.getrefcount, objects)),
+        partial(list, map(weakref.getweakrefcount, objects)),
+        partial(list, map(_length, map(objects.__getitem__, dicts))),
+        partial(gc.get_referents, *itertools.chain.from_iterable(zip(objects, itertools.repeat(_MARK)))),
+    )
+    counts, weak, lengths, refs = cast("Iterable[list[Any]]", map(operator.call, calls))
+    return counts, weak, lengths, refs
+
+
+# What counting finds for an object that only the list holds. It differs between versions, so it is found by counting.
+_OWN: Final = _at_one_moment([object()])[0][0]
+
+
+def _is_module(obj: object) -> bool:
+    return issubclass(class_of(obj), types.ModuleType)
+
+
+def _is_at_an_await(generator: Any) -> bool:
+    """Whether it is suspended at an `await`. That compiles to a loop, across which no borrowed reference is kept."""
+    return getattr(generator, "cr_await", None) is not None or getattr(generator, "ag_await", None) is not None
