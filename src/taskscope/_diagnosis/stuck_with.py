@@ -13,7 +13,7 @@ LOOKED_AT: Final = 1_000
 """Tasks of which it is told: a report describes no more."""
 
 _NAMED: Final = 16
-_LOOKED_BACK: Final = 1_000
+_LOOKED_BACK: Final = 300
 
 
 def stuck_with(graph: Subgraph, tasks: list[Any]) -> dict[int, tuple[int, ...]]:
@@ -46,11 +46,16 @@ def _leading_to(start: int | None, stuck: Container[int], referrers: Mapping[int
     if start is None:
         return []
     found: list[int] = []
-    seen, todo = {start, itself}, [start]
-    while todo and len(found) < _NAMED and len(seen) < _LOOKED_BACK:
-        for place in referrers.get(todo.pop(), ()):
-            if place in seen:
-                continue
+    seen = {start, itself}
+    ways = [iter(referrers.get(start, ()))]
+    while ways and len(found) < _NAMED and len(seen) < _LOOKED_BACK:
+        place = next(ways[-1], None)
+        if place is None:
+            ways.pop()
+        elif place not in seen:
             seen.add(place)
-            (found if place in stuck else todo).append(place)
+            if place in stuck:
+                found.append(place)
+            else:
+                ways.append(iter(referrers.get(place, ())))
     return found
