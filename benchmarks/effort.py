@@ -10,7 +10,7 @@ class Effort:
     """Numbers of rounds and sizes of samples.
 
     Attributes:
-        spawn_rounds, scope_rounds, memory_rounds, import_rounds: Rounds of each benchmark.
+        spawn_rounds, scope_rounds, proof_rounds, memory_rounds, import_rounds: Rounds of each benchmark.
         tasks: Tasks in a sample of the spawn benchmarks, for subjects that are not slow.
         slow_tasks: The same for those that are.
         scopes: Scopes entered and left in a sample.
@@ -19,6 +19,7 @@ class Effort:
 
     spawn_rounds: int
     scope_rounds: int
+    proof_rounds: int
     memory_rounds: int
     import_rounds: int
     tasks: int
@@ -30,6 +31,7 @@ class Effort:
 FULL = Effort(
     spawn_rounds=15,
     scope_rounds=11,
+    proof_rounds=7,
     memory_rounds=3,
     import_rounds=15,
     tasks=20_000,
@@ -40,6 +42,7 @@ FULL = Effort(
 QUICK = Effort(
     spawn_rounds=3,
     scope_rounds=3,
+    proof_rounds=3,
     memory_rounds=1,
     import_rounds=3,
     tasks=3_000,

@@ -160,3 +160,14 @@ def test_what_cannot_be_done_is_refused_before_anything_runs(
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stdout == ""
+
+
+def test_proofs_say_how_many_objects_they_looked_at_and_grow_no_faster_than_the_tasks(tmp_path: Path) -> None:
+    data, _ = run_and_read(tmp_path, "prove that tasks are deadlocked, one queue for all")
+    visited = {}
+    for row in data["rows"]:
+        tasks, _, objects = row["subject"].replace(",", "").partition(" tasks ")
+        visited[int(tasks)] = int(objects.partition(" ")[0])
+        assert row["goal"]["of"] == "samples"
+    assert sorted(visited) == [10, 1_000, 10_000]
+    assert visited[10_000] < 10.1 * visited[1_000] < 1_050 * visited[10]

@@ -19,25 +19,29 @@ _LOOKED_BACK: Final = 300
 def stuck_with(graph: Subgraph, tasks: list[Any]) -> dict[int, tuple[int, ...]]:
     """The ids of stuck tasks, each with those of the others from which a way leads to what the task waits for.
 
-    Of the first 1,000 tasks; for the others no ways are looked for.
+    Of and among the first 1,000 tasks; for the others no ways are looked for.
     """
     found: dict[int, tuple[int, ...]] = {id(task): () for task in tasks}
-    places = {graph.position[key]: key for key in found}
-    referrers = _referrers(graph) if tasks else {}
-    for task in tasks[:LOOKED_AT]:
+    tasks = tasks[:LOOKED_AT]
+    places = {graph.position[id(task)]: id(task) for task in tasks}
+    referrers = _referrers(graph, set(places)) if tasks else {}
+    for task in tasks:
         others = _leading_to(graph.position.get(id(waiter_of(task))), places, referrers, graph.position[id(task)])
         found[id(task)] = tuple(places[other] for other in others)
     return found
 
 
-def _referrers(graph: Subgraph) -> dict[int, list[int]]:
+def _referrers(graph: Subgraph, start: set[int]) -> dict[int, list[int]]:
+    """Who refers to what, as far as it is reached from some places."""
     found: defaultdict[int, list[int]] = defaultdict(list)
-    start = 0
-    for place, (obj, end) in enumerate(zip(graph.objects, graph.ends, strict=True)):
-        if id(obj) not in graph.bookkeepers:
-            for target in graph.targets[start:end]:
-                found[target].append(place)
-        start = end
+    todo = list(start)
+    for place in todo:
+        if id(graph.objects[place]) in graph.bookkeepers:
+            continue
+        for target in graph.targets_of(place):
+            if target not in found and target not in start:
+                todo.append(target)
+            found[target].append(place)
     return found
 
 
