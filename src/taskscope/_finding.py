@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+from contextlib import suppress
 
 from taskscope._backends._factory import tracking_of
-from taskscope._backends._ownership import all_tasks
 from taskscope._closing import DESCRIBED_LIMIT
+from taskscope._diagnosis.awaitables import fields
 from taskscope._diagnosis.describe import safe_repr
 from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._off import is_off
 from taskscope._proving import prove_all
 from taskscope._report import Report, TaskRecord
 from taskscope._table import NO_SITE, AnyTask
+
+_KEPT = "_taskscope_deadlocked"
 
 SECONDS = 10.0
 """How long a loop in another thread has to answer."""
@@ -22,9 +25,12 @@ SECONDS = 10.0
 def find_deadlocked(loop: asyncio.AbstractEventLoop | None = None) -> Report:
     """Which tasks of a loop are blocked for good, proven and not guessed: as Go's `goroutineleak` profile has it.
 
-    Looks at every task of the loop, whether a scope has it or not, and changes nothing. Takes about 0.05 ms for each
-    blocked task, and holds up the loop for that long. A task that is stuck but that somebody still refers to, in a
-    variable for instance, is not among those found: it could be cancelled.
+    Looks at every task of the loop, whether a scope has it or not. Takes about 0.05 ms for each blocked task, and
+    holds up the loop for that long. A task that is stuck but that somebody still refers to, in a variable for instance,
+    is not among those found: it could be cancelled.
+
+    The loop keeps the tasks that were found until they end. Nobody else does, so the garbage collector would destroy
+    them some time, and what they do in a `finally` could wake others that have been called stuck.
 
     Args:
         loop: The loop. None: the running one. One that runs in another thread is asked there.
@@ -56,18 +62,24 @@ def _ask(loop: asyncio.AbstractEventLoop) -> Report:
     answer: concurrent.futures.Future[Report] = concurrent.futures.Future()
 
     def look() -> None:
+        if not answer.set_running_or_notify_cancel():
+            return
         try:
             answer.set_result(_look())
         except BaseException as error:
             answer.set_exception(error)
 
     loop.call_soon_threadsafe(look)
-    return answer.result(SECONDS)
+    if concurrent.futures.wait([answer], SECONDS).not_done and answer.cancel():
+        raise TimeoutError(f"loop={safe_repr(loop)}: has not answered within {SECONDS:g} seconds")
+    return answer.result()
 
 
 def _look() -> Report:
-    proof, looked_at = prove_all()
-    stuck = [task for task in all_tasks() if id(task) in proof.stuck]
+    kept = _kept_by(asyncio.get_running_loop())
+    kept -= {task for task in kept if task.done()}
+    proof, stuck, looked_at = prove_all([kept])
+    kept.update(stuck)
     diagnosis = Diagnosis(stuck, proof.stuck)
     return Report(
         "event loop",
@@ -77,6 +89,16 @@ def _look() -> Report:
         spawned=looked_at,
         coverage=() if proof.reason is None else (f"nothing could be proven: {proof.reason}",),
     )
+
+
+def _kept_by(loop: asyncio.AbstractEventLoop) -> set[AnyTask]:
+    """The tasks that the loop keeps for us: as its attribute, so that they go when it goes."""
+    found: set[AnyTask] | None = fields(loop).get(_KEPT)
+    if found is None:
+        found = set()
+        with suppress(AttributeError):
+            setattr(loop, _KEPT, found)
+    return found
 
 
 def _record(task: AnyTask, diagnosis: Diagnosis) -> TaskRecord:

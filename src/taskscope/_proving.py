@@ -57,12 +57,16 @@ def host_as_held() -> Held:
     return held_now(running_task(loop), sys._getframe(2), registries)  # pyright: ignore[reportPrivateUsage]
 
 
-def prove_all() -> tuple[Proof, int]:
-    """Which tasks of the running loop nothing can ever wake, and how many tasks there are."""
+def prove_all(keepers: Iterable[object]) -> tuple[Proof, list[AnyTask], int]:
+    """Which tasks of the running loop nothing can ever wake, those tasks, and how many tasks there are.
+
+    keepers: what holds tasks that were found before.
+    """
     tasks = list(all_tasks())
     looked_at = len(tasks)
     tasks[:] = [task for task in tasks if is_blocked(task)]
-    return _prove(tasks, ()), looked_at
+    proof = _prove(tasks, keepers)
+    return proof, [task for task in tasks if id(task) in proof.stuck], looked_at
 
 
 def _within_budget(tasks: list[Any], bookkeepers: Iterable[object]) -> Proof:
