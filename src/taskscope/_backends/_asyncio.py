@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-import threading
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar, final
 
 from taskscope._backends._cycles import cancel_here
+from taskscope._backends._watchdog import Watchdog, call_in, release, start_thread, watchdog_if_needed
 from taskscope._table import AnyTask
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class Clock:
         """
         before = self.time()
         seconds = max(0.0, deadline - before)
-        watchdog = _watchdog_if_needed(self._loop, seconds, min(seconds, self._patience))
+        watchdog = watchdog_if_needed(self._loop, seconds, min(seconds, self._patience))
         pending = [task for task in tasks if not task.done()]
         await _Wait(self._loop, pending).until(self._loop.time() + seconds, watchdog)
         if watchdog is not None:
@@ -71,7 +71,7 @@ async def one_turn() -> None:
     """Lets everything run once that is ready to run."""
     loop = asyncio.get_running_loop()
     future = loop.create_future()
-    loop.call_soon(_release, future)
+    loop.call_soon(release, future)
     await future
 
 
@@ -88,7 +88,7 @@ async def called_back(work: Callable[[asyncio.Future[None]], T]) -> T | None:
         try:
             results.append(work(done))
         finally:
-            _release(done)
+            release(done)
 
     loop.call_soon(call)
     await done
@@ -131,7 +131,7 @@ def cancel_without_waiting(task: AnyTask) -> None:
     if asyncio._get_running_loop() is loop:
         cancel_here(task)
     elif not loop.is_closed():
-        _call_in(loop, cancel_here, task)
+        call_in(loop, cancel_here, task)
 
 
 def cancel_later(cancellation: asyncio.CancelledError) -> None:
@@ -186,16 +186,16 @@ async def off_loop(work: Callable[[], T], seconds: float) -> T | None:
         try:
             results.append(work())
         finally:
-            _call_in(loop, _release, done)
+            call_in(loop, release, done)
 
-    thread = _start_thread(run, "taskscope-report")
+    thread = start_thread(run, "taskscope-report")
     if thread is None:
         return None
-    watchdog = _watchdog_if_needed(loop, seconds, 0)
+    watchdog = watchdog_if_needed(loop, seconds, 0)
     timer = None
     try:
         if watchdog is None:
-            timer = loop.call_at(loop.time() + seconds, _release, done)
+            timer = loop.call_at(loop.time() + seconds, release, done)
             await done
         else:
             watchdog.watch(done)
@@ -220,10 +220,10 @@ class _Wait:
         self._left = len(tasks)
         self._released = loop.create_future()
 
-    async def until(self, deadline: float, watchdog: _Watchdog | None) -> None:
+    async def until(self, deadline: float, watchdog: Watchdog | None) -> None:
         if not self._left:
             return
-        timer = self._loop.call_at(deadline, _release, self._released)
+        timer = self._loop.call_at(deadline, release, self._released)
         try:
             for task in self._tasks:
                 self._attach(task)
@@ -246,85 +246,19 @@ class _Wait:
         if loop is self._loop:
             task.add_done_callback(self._ended)
         elif loop.is_running():
-            _call_in(loop, task.add_done_callback, self._ended_elsewhere)
+            call_in(loop, task.add_done_callback, self._ended_elsewhere)
 
     def _detach(self, task: AnyTask) -> None:
         loop = task.get_loop()
         if loop is self._loop:
             task.remove_done_callback(self._ended)
         elif loop.is_running():
-            _call_in(loop, task.remove_done_callback, self._ended_elsewhere)
+            call_in(loop, task.remove_done_callback, self._ended_elsewhere)
 
     def _ended(self, task: object) -> None:
         self._left -= 1
         if not self._left:
-            _release(self._released)
+            release(self._released)
 
     def _ended_elsewhere(self, task: object) -> None:
-        _call_in(self._loop, self._ended, task)
-
-
-def _call_in(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: Any) -> None:
-    with suppress(RuntimeError):  # closed: its tasks can neither end nor be told anything
-        loop.call_soon_threadsafe(callback, *args)
-
-
-def _release(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-@final
-class _Watchdog:
-    """Measures real time in a thread of its own, whatever has become of the clocks."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, patience: float) -> None:
-        self.is_patience_over = False
-        self.has_fired = False
-        self._loop = loop
-        self._seconds = seconds
-        self._patience = patience
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    @property
-    def is_running(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
-
-    def watch(self, released: asyncio.Future[None]) -> None:
-        """Starts the measuring. When the time is over `released` gets its result."""
-
-        def run() -> None:
-            if self._stopped.wait(self._patience):
-                return
-            self.is_patience_over = True
-            if not self._stopped.wait(self._seconds - self._patience):
-                self.has_fired = True
-                _call_in(self._loop, _release, released)
-
-        self._thread = _start_thread(run, "taskscope-watchdog")
-        if self._thread is None:
-            self.is_patience_over = True
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-
-def _watchdog_if_needed(loop: asyncio.AbstractEventLoop, seconds: float, patience: float) -> _Watchdog | None:
-    """A watchdog where the clock does not move between two looks: a thread is not for free.
-
-    (uvloop's moves once a turn, but nobody can patch it.)
-    """
-    if not isinstance(loop, asyncio.BaseEventLoop) or loop.time() != loop.time():
-        return None
-    return _Watchdog(loop, seconds, patience)
-
-
-def _start_thread(target: Callable[[], None], name: str) -> threading.Thread | None:
-    """Starts a thread, None where there is none to be had: at the end of a process, or with too many of them."""
-    thread = threading.Thread(target=target, name=name, daemon=True)
-    try:
-        thread.start()
-    except RuntimeError:
-        return None
-    return thread
+        call_in(self._loop, self._ended, task)

@@ -44,7 +44,11 @@ OWN_OBJECTS: Final = 30
 # What a task is held by when another one awaits it: that one's code, the list of a `gather`, the set of a task group.
 _HOLDERS: Final = GENERATORS | {id(list), id(set)}
 
-_FRAMES: Final = {CoroutineType: "cr_frame", GeneratorType: "gi_frame", AsyncGeneratorType: "ag_frame"}
+_FRAMES: Final[dict[type[Any], str]] = {
+    CoroutineType: "cr_frame",
+    GeneratorType: "gi_frame",
+    AsyncGeneratorType: "ag_frame",
+}
 
 # What a coroutine is held by when somebody runs or awaits it. (Who has its frame has its variables.)
 _HOLDERS_OF_CODE: Final = GENERATORS | {id(list), id(set), id(tuple), id(dict), id(CellType)}
@@ -232,5 +236,5 @@ def _code_of_host(tasks: list[Any], host: int | None, held: Held) -> tuple[list[
 
 
 def _frame_of(coroutine: Any) -> object:
-    name = _FRAMES.get(type(coroutine))
+    name = _FRAMES.get(class_of(coroutine))
     return None if name is None else getattr(coroutine, name)

@@ -62,4 +62,5 @@ def count_strange_references(obj: object, known: set[int]) -> int | None:
 def _callbacks(obj: object) -> list[object]:
     """The callback of each weak reference to an object, None for one that has none, or that is no plain reference."""
     references: list[Any] = weakref.getweakrefs(obj)
-    return [_callback(ref) if type(ref) is weakref.ref else None for ref in references]
+    kinds = map(type, references)
+    return [_callback(ref) if kind is weakref.ref else None for ref, kind in zip(references, kinds, strict=True)]

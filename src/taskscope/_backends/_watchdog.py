@@ -1,0 +1,75 @@
+"""Real time, measured in a thread where the loop's clock cannot be trusted, and calls from there into the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, final
+
+
+def call_in(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: Any) -> None:
+    with suppress(RuntimeError):  # closed: its tasks can neither end nor be told anything
+        loop.call_soon_threadsafe(callback, *args)
+
+
+def release(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+@final
+class Watchdog:
+    """Measures real time in a thread of its own, whatever has become of the clocks."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, patience: float) -> None:
+        self.is_patience_over = False
+        self.has_fired = False
+        self._loop = loop
+        self._seconds = seconds
+        self._patience = patience
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def watch(self, released: asyncio.Future[None]) -> None:
+        """Starts the measuring. When the time is over `released` gets its result."""
+
+        def run() -> None:
+            if self._stopped.wait(self._patience):
+                return
+            self.is_patience_over = True
+            if not self._stopped.wait(self._seconds - self._patience):
+                self.has_fired = True
+                call_in(self._loop, release, released)
+
+        self._thread = start_thread(run, "taskscope-watchdog")
+        if self._thread is None:
+            self.is_patience_over = True
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+
+def watchdog_if_needed(loop: asyncio.AbstractEventLoop, seconds: float, patience: float) -> Watchdog | None:
+    """A watchdog where the clock does not move between two looks: a thread is not for free.
+
+    (uvloop's moves once a turn, but nobody can patch it.)
+    """
+    if not isinstance(loop, asyncio.BaseEventLoop) or loop.time() != loop.time():
+        return None
+    return Watchdog(loop, seconds, patience)
+
+
+def start_thread(target: Callable[[], None], name: str) -> threading.Thread | None:
+    """Starts a thread, None where there is none to be had: at the end of a process, or with too many of them."""
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        return None
+    return thread
