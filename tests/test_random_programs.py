@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from random_programs import BY_NATURE, VIEWS, Figures, Holding, Program, Resource, Worker, run_program, search
+from random_programs import (
+    BY_NATURE,
+    HELD_SINCE,
+    MAKERS_OF_HOSTS,
+    VIEWS,
+    Figures,
+    Holding,
+    Program,
+    Resource,
+    Worker,
+    run_program,
+    search,
+)
 
 LOCK = Resource("Lock", ("attribute",))
 EVENT = Resource("Event", ("attribute", "dict of an object"))
@@ -67,3 +79,12 @@ def test_where_nobody_holds_anything_all_tasks_that_stay_are_proven(loop_kind: s
     figures = search(200, 8, loop_kind, seconds=30)
     assert figures.alone > 20
     assert figures.stuck_alone == figures.alone
+
+
+@pytest.mark.parametrize("how", HELD_SINCE)
+@pytest.mark.parametrize("maker", MAKERS_OF_HOSTS)
+def test_a_body_is_stuck_only_where_nobody_has_come_to_hold_it(loop_kind: str, maker: str, how: str) -> None:
+    figures = figures_of(Program((Resource("Event"),), (Worker(0, maker=maker, host=how),), ()), loop_kind)
+    # What holds a task that starts eagerly is not known in its first step, so there none is one that runs a body.
+    assert figures.hosts == (loop_kind != "eager")
+    assert figures.stuck_hosts == (figures.hosts and how == "by nobody")

@@ -74,11 +74,15 @@ def held_now(task: asyncio.Task[Any] | None, frame: FrameType | None, registries
             break
     del outermost
     steps = 0  # frames of the task itself, where that is in pure Python
+    called = None
     while frame is not None and frame.f_code.co_filename == asyncio.tasks.__file__:
         steps += 1
+        called = frame.f_code.co_name
         frame = frame.f_back
     if _BORROWS:
         steps = min(steps, 1)
+    if steps and called != "__wakeup" and not isinstance(task.get_loop(), asyncio.BaseEventLoop):
+        steps += 1  # uvloop takes a method without arguments apart to call it, and holds the task as well
     references = sys.getrefcount(task) - _OWN - _RUNNING_TASK - steps - (task in _eager_tasks)
     of_coroutine = sys.getrefcount(coroutine) - _OWN - _RUNNING_CODE - (_IN_PYTHON if steps else 0)
     if not _is_loop(frame):
