@@ -37,6 +37,11 @@ KNOWN = {
     "one who waits for a task goes on with it": Program(
         (Resource("Event"),), (Worker(0, view="coroutine"), Worker(0, joins=0)), ()
     ),
+    "a body that is woken wakes another": Program(
+        (Resource("Event"), Resource("Event")),
+        (Worker(0, wakes=(1,), maker="python", host="by nobody"), Worker(1)),
+        (Holding(0, 0, "object"),),
+    ),
     "what a task keeps is found weakly": Program((EVENT,), (Worker(0, keeps=((0, 1),)),), (Holding(0, 1, "weak set"),)),
 }
 

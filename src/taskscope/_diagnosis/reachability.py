@@ -50,8 +50,9 @@ _FRAMES: Final[dict[type[Any], str]] = {
     AsyncGeneratorType: "ag_frame",
 }
 
-# What a coroutine is held by when somebody runs or awaits it. (Who has its frame has its variables.)
-_HOLDERS_OF_CODE: Final = GENERATORS | {id(list), id(set), id(tuple), id(dict), id(CellType)}
+# What a coroutine is held by when somebody runs or awaits it. Not its frame, for who has that has the variables, and no
+# dict: it can be that of the task, on the way to its code.
+_HOLDERS_OF_CODE: Final = GENERATORS | {id(list), id(set), id(tuple), id(CellType)}
 
 # The class of AnyIO's pytest plugin that keeps the task in which it runs tests.
 _HOLDERS_BY_NAME: Final = frozenset({("anyio._backends._asyncio", "TestRunner")})
