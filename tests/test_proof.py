@@ -147,6 +147,10 @@ async def wait_for_own_event() -> None:
     await event.wait()
 
 
+async def wait_with(kept: Any) -> None:
+    await wait_for_own_event()
+
+
 async def spawned(tasks: Tasks, coroutine: Coroutine[Any, Any, Any], **options: Any) -> None:
     tasks.append(asyncio.get_running_loop().create_task(coroutine, **options))
     del coroutine, options
@@ -1793,12 +1797,9 @@ def nested(depth: int) -> list[Any]:
 
 @pytest.mark.parametrize("large", [lambda: dict.fromkeys(range(200_000)), lambda: [[] for _ in range(30_000)]])
 def test_with_too_much_to_look_at_nothing_is_proven(run: Run, large: Callable[[], Any]) -> None:
-    async def wait(kept: Any) -> None:
-        await wait_for_own_event()
-
     async def main() -> None:
         tasks: Tasks = []
-        await spawned(tasks, wait(large()))
+        await spawned(tasks, wait_with(large()))
         started = time.perf_counter()
         proof = prove(tasks)
         took = time.perf_counter() - started
@@ -1810,13 +1811,10 @@ def test_with_too_much_to_look_at_nothing_is_proven(run: Run, large: Callable[[]
 
 
 def test_with_too_much_behind_each_other_nothing_is_proven(run: Run) -> None:
-    async def wait(kept: Any) -> None:
-        await wait_for_own_event()
-
     async def main() -> None:
         tasks: Tasks = []
         kept = nested(reachability.VISITED_LIMIT + 1_000)
-        await spawned(tasks, wait(kept))
+        await spawned(tasks, wait_with(kept))
         proof = prove(tasks)
         assert proof.stuck == {} and proof.reason is not None and "more than" in proof.reason
         while kept:  # piece by piece, or its end would go too deep
@@ -1843,12 +1841,9 @@ def test_the_more_tasks_the_more_is_looked_at_and_no_more_than_that(run: Run) ->
 
 
 def test_with_just_not_too_much_it_is(run: Run) -> None:
-    async def wait(kept: Any) -> None:
-        await wait_for_own_event()
-
     async def main() -> None:
         tasks: Tasks = []
-        await spawned(tasks, wait([[] for _ in range(reachability.VISITED_LIMIT - 100)]))
+        await spawned(tasks, wait_with([[] for _ in range(reachability.VISITED_LIMIT - 100)]))
         assert prove(tasks).stuck
         await end(tasks)
 

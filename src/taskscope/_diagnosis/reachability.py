@@ -139,7 +139,7 @@ class _Search:
             self._host_ids.add(host)
         self._known = callbacks_of((*registries_of_asyncio(), *registries))
         limit = VISITED_LIMIT + OWN_OBJECTS * len(tasks)
-        self.graph = Subgraph([tasks, *bookkeepers], [tasks, *bookkeepers], own_types, limit)
+        self.graph = Subgraph([tasks, *bookkeepers], own_types, limit)
 
     def stuck(self) -> dict[int, tuple[int, ...]]:
         reached, position = self._reached(), self.graph.position

@@ -72,11 +72,9 @@ class Subgraph:
         ways: Further places that lead to an object, which no reference shows.
     """
 
-    def __init__(
-        self, seeds: list[object], bookkeepers: Iterable[object], own_types: Iterable[type], limit: int
-    ) -> None:
+    def __init__(self, bookkeepers: list[object], own_types: Iterable[type], limit: int) -> None:
         """
-        seeds: where to begin. The list is cleared by `walk`: it would be a holder itself.
+        bookkeepers: where to begin. The list is cleared by `walk`: it would be a holder itself.
         own_types: whatever is of these types is a bookkeeper, with the lists, dicts and sets that are its attributes.
         limit: how many objects are looked at before `walk` gives up.
         """
@@ -90,7 +88,7 @@ class Subgraph:
         self.outside: list[int] = []
         self.weak: list[int] = []
         self.ways: dict[int, list[int]] = {}
-        self._seeds = seeds
+        self._seeds = bookkeepers
         self._own_types = frozenset(map(id, own_types))
         self._limit = limit
         self._trail: list[int] = []
