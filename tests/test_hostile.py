@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from taskscope import Report, TaskScope, install
+from taskscope._backends._asyncio import _Wait
 
 MARGIN = 0.25
 """Seconds that an exit may take beside its grace and its cancel_timeout."""
@@ -503,6 +504,21 @@ def test_the_exit_is_bounded_without_any_time_to_cancel(run: Run, act: Act) -> N
         assert not left_of_ours()
 
     run_on_stage(run, performance)
+
+
+def test_an_end_that_another_thread_tells_too_late_leaves_nothing_behind(run: Run) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.create_task(asyncio.sleep(0))
+        wait = _Wait(loop, [task])
+        await wait.until(loop.time(), None)
+        # As the thread of another loop calls it, where its task has ended just before the wait was given up.
+        thread = threading.Thread(target=wait._ended_elsewhere, args=(task,))
+        thread.start()
+        thread.join()
+        assert not left_of_ours()
+
+    run(main)
 
 
 def test_the_clean_twins_of_the_hostile_are_silent(run: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar, final
@@ -219,6 +220,10 @@ class _Wait:
         self._tasks = tasks
         self._left = len(tasks)
         self._released = loop.create_future()
+        # Tasks on other loops end in other threads, any time, also while this wait is being given up.
+        self._lock = threading.Lock()
+        self._is_over = False
+        self._under_way = 0
 
     async def until(self, deadline: float, watchdog: Watchdog | None) -> None:
         if not self._left:
@@ -238,7 +243,9 @@ class _Wait:
                 watchdog.stop()
             for task in self._tasks:
                 self._detach(task)
-        if sum(task.done() for task in self._tasks) > len(self._tasks) - self._left:
+            with self._lock:
+                self._is_over = True
+        if self._under_way or sum(task.done() for task in self._tasks) > len(self._tasks) - self._left:
             await one_turn()  # callbacks of those that have just ended are on their way, and not to be left behind
 
     def _attach(self, task: AnyTask) -> None:
@@ -261,4 +268,11 @@ class _Wait:
             release(self._released)
 
     def _ended_elsewhere(self, task: object) -> None:
-        call_in(self._loop, self._ended, task)
+        with self._lock:
+            if not self._is_over:
+                self._under_way += 1
+                call_in(self._loop, self._arrived, task)
+
+    def _arrived(self, task: object) -> None:
+        self._under_way -= 1
+        self._ended(task)
