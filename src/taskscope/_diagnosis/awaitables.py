@@ -119,6 +119,12 @@ def fields(obj: object) -> dict[str, Any]:
     return cast("dict[str, Any]", found) if type(found) is dict else {}
 
 
+def field_of(obj: object, name: str) -> object:
+    """One of an object's own attributes, whoever holds it: C code, slots or its `__dict__`. `UNKNOWN` without one."""
+    value = c_field(obj, name)
+    return fields(obj).get(name, UNKNOWN) if value is UNKNOWN else value
+
+
 def _class_attribute(obj: object, name: str) -> object:
     """What the class of an object or one of its bases has under a name, as it stands there."""
     for base in _mro(type(obj)):
@@ -193,7 +199,4 @@ def coroutine_of(task: Any) -> object:
 
 def waiter_of(task: object) -> object:
     """The future that a task waits for, None where it waits for none, `UNKNOWN` where it does not show that."""
-    waiter = c_field(task, "_fut_waiter")
-    if waiter is not UNKNOWN:
-        return waiter
-    return fields(task).get("_fut_waiter", UNKNOWN)
+    return field_of(task, "_fut_waiter")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from taskscope._diagnosis import tasks
 from taskscope._diagnosis.stack import Chain, shown_frames
 from taskscope._diagnosis.verdict import verdict
 from taskscope._report import TaskRecord
@@ -22,7 +23,7 @@ def describe(task: AnyTask, row: Row, chain: Chain | None) -> TaskRecord:
     """
     spawn_chain, omitted = chain_of(row)
     return TaskRecord(
-        name=safely(lambda: task.get_name(), "<unknown>"),  # a user's factory may make what has no such method
+        name=safely(lambda: tasks.name_of(task), "<unknown>"),
         coroutine=coroutine_name(task),
         verdict=None if chain is None else verdict(task, chain),
         stack=() if chain is None else shown_frames(chain),
@@ -36,11 +37,7 @@ def describe(task: AnyTask, row: Row, chain: Chain | None) -> TaskRecord:
 
 
 def coroutine_name(task: AnyTask) -> str:
-    def name() -> str:
-        coro: Any = task.get_coro()
-        return str(getattr(coro, "__qualname__", None) or type(coro).__qualname__)
-
-    return safely(name, "<unknown>")
+    return safely(lambda: tasks.coroutine_name(task), "<unknown>")
 
 
 def safely(read: Callable[[], Any], otherwise: str) -> str:
