@@ -410,7 +410,7 @@ def test_only_tasks_can_be_handed(run_asyncio: Run, value: Any) -> None:
         async with TaskScope() as scope:
             attempts: list[Callable[[], None]] = [lambda: hand_off(value, reason="x"), lambda: scope.adopt(value)]
             for attempt in attempts:
-                with pytest.raises(TypeError, match=r"^task=.*: must be an asyncio task, not .*create_task"):
+                with pytest.raises(TypeError, match=r"^task=.*: must be a task, not .*create_task"):
                     attempt()
 
     run_asyncio(main)
@@ -423,9 +423,9 @@ def test_a_future_and_a_coroutine_are_no_tasks(run: Run) -> None:
         async with TaskScope() as scope:
             values: list[Any] = [future, coroutine, forever, asyncio.gather(return_exceptions=True)]
             for value in values:
-                with pytest.raises(TypeError, match="must be an asyncio task"):
+                with pytest.raises(TypeError, match="must be a task"):
                     hand_off(value, reason="x")
-                with pytest.raises(TypeError, match="must be an asyncio task"):
+                with pytest.raises(TypeError, match="must be a task"):
                     scope.adopt(value)
         coroutine.close()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, final
 from taskscope._frames import frame_at
 
 if TYPE_CHECKING:
+    from taskscope._backends._backend import Backend
     from taskscope._scope import TaskScope
 
 AnyTask = asyncio.Task[Any]
@@ -70,6 +71,7 @@ class TaskTable:
     """
 
     # What most tables never change stays with the class: a scope that is clean should cost next to nothing.
+    backend: Backend
     parent: TaskTable | None = None
     shadowed: TaskTable | None = None  # the tag that the host's context had before this one, mostly the parent
     swept = 0
@@ -95,7 +97,10 @@ class TaskTable:
         self.note = note
 
     def pending(self) -> list[AnyTask]:
-        return [task for task in list(self.rows) if not task.done()]
+        if not self.rows:
+            return []
+        is_done = self.backend.is_done
+        return [task for task in list(self.rows) if not is_done(task)]
 
     @property
     def spawned(self) -> int:
@@ -155,8 +160,7 @@ class TaskTable:
             self.pass_on(newest)
             return
         if self.refusing:
-            if not getattr(newest.get_coro(), "cr_suspended", False):  # too late for what was started eagerly
-                newest.cancel()
+            self.backend.refuse(newest)
             return
         # Another thread may be tidying, or this very one, where a finalizer has spawned meanwhile.
         if not _tidying.acquire(blocking=False):

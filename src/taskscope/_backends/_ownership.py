@@ -124,6 +124,12 @@ class Ownership:
             owner.table.swept += 1
         return owner.origin
 
+    def move(self, task: AnyTask, source: TaskTable | None, target: TaskTable | None) -> None:
+        row = None if source is None else source.take(task) or self.take_starting(task)
+        self.aside[task] = target  # its context goes on naming the scope in which it was spawned
+        if target is not None:
+            target.rows[task] = row or NO_SITE
+
     def _is_starting(self, task: AnyTask) -> bool:
         return bool(self.starting) and task not in self.aside and task is running_task(task.get_loop())
 
