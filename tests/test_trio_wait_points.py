@@ -322,6 +322,48 @@ async def anyio_receive() -> None:
             await stream.receive()
 
 
+async def anyio_accept() -> None:
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+        await listener.listeners[0].accept()
+
+
+async def anyio_condition() -> None:
+    condition = anyio.Condition()
+    async with condition:
+        await condition.wait()
+
+
+async def anyio_condition_notified() -> None:
+    condition = anyio.Condition()
+
+    async def notify_and_keep() -> None:
+        async with condition:
+            condition.notify_all()
+            await hang()
+
+    async with anyio.create_task_group() as group, condition:
+        group.start_soon(notify_and_keep, name="other")
+        await condition.wait()
+
+
+async def anyio_send() -> None:
+    send, receive = anyio.create_memory_object_stream[int](0)
+    with send, receive:
+        await send.send(1)
+
+
+async def anyio_receive_object() -> None:
+    send, receive = anyio.create_memory_object_stream[int](float("inf"))
+    with send, receive:
+        await receive.receive()
+
+
+async def anyio_signals() -> None:
+    with anyio.open_signal_receiver(signal.SIGUSR1) as received:
+        async for _ in received:
+            pass
+
+
 async def anyio_process() -> None:
     async with await anyio.open_process([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
         await process.wait()
@@ -341,38 +383,48 @@ WAITS: list[tuple[Waits, str, str, str]] = [
         "Condition notified or cancelled, its lock held by task 'other'",
     ),
     (semaphore, "semaphore", "Semaphore.acquire", "Semaphore at 0"),
-    (limiter, "semaphore", "CapacityLimiter.acquire", "CapacityLimiter with 1 of 1 borrowed"),
-    (limiter_for_somebody, "semaphore", "CapacityLimiter.acquire_on_behalf_of", "CapacityLimiter with 1 of 1 borrowed"),
+    (limiter, "semaphore", "CapacityLimiter.acquire", "CapacityLimiter with 1 of 1 tokens borrowed"),
+    (
+        limiter_for_somebody,
+        "semaphore",
+        "CapacityLimiter.acquire_on_behalf_of",
+        "CapacityLimiter with 1 of 1 tokens borrowed",
+    ),
     (
         channel_send,
         "queue",
         "MemorySendChannel.send",
-        "channel with 1 of 1 buffered; 1 sender and 1 receiver open",
+        "buffer 1 of 1; 1 sender and 1 receiver open; 1 waiting to send",
     ),
     (
         channel_receive,
         "queue",
         "MemoryReceiveChannel.receive",
-        "channel with 0 of 3 buffered; 2 senders and 1 receiver open",
+        "buffer 0 of 3; 2 senders and 1 receiver open; 1 waiting to receive",
     ),
     (unbounded_queue, "queue", "UnboundedQueue.get_batch", "UnboundedQueue with 0 in it"),
     (sleep, "timer", "sleep", f"{SECONDS} left"),
     (sleep_until, "timer", "sleep_until", f"{SECONDS} left"),
     (sleep_forever, "timer", "sleep_forever", "for ever"),
     (nursery, "tasks", "Nursery.__aexit__", "Nursery with 1 pending"),
-    (nursery_start, "task", "Nursery.start", r"started\(\) not called"),
+    (nursery_start, "task", "Nursery.start", r"task_status.started\(\) not called yet"),
     (to_thread, "thread", "to_thread.run_sync", "running in a thread"),
-    (to_thread_in_a_queue, "thread", "to_thread.run_sync", "CapacityLimiter with 1 of 1 borrowed"),
+    (
+        to_thread_in_a_queue,
+        "thread",
+        "to_thread.run_sync",
+        "no thread free: CapacityLimiter with 1 of 1 tokens borrowed",
+    ),
     (from_thread, "event", "Event.wait", "Event not set"),
     (socket_receive, "io", "socket.recv", r"socket \d+"),
-    (socket_accept, "io", "socket.accept", r"socket \d+"),
+    (socket_accept, "io", "socket.accept", r"listening on 127.0.0.1:\d+"),
     (stream_receive, "io", "SocketStream.receive_some", r"peer 127\.0\.0\.1:\d+"),
     (stream_send, "io", "SocketStream.send_all", r"socket \d+"),
-    (listener_accept, "io", "SocketListener.accept", r"socket \d+"),
+    (listener_accept, "io", "SocketListener.accept", r"listening on 127.0.0.1:\d+"),
     (ssl_handshake, "io", "SSLStream.do_handshake", r"socket \d+"),
     (process_wait, "process", "Process.wait", r"process \d+"),
     (run_process, "process", "run_process", r"process \d+"),
-    (wait_readable, "io", "wait_readable", r"file descriptor \d+"),
+    (wait_readable, "io", "wait_readable", r"descriptor \d+"),
     (signals, "io", "SignalReceiver.__anext__", ""),
     (all_tasks_blocked, "event", "wait_all_tasks_blocked", ""),
     (parking_lot, "reschedule", "ParkingLot.park", "ParkingLot with 1 parked"),
@@ -384,14 +436,35 @@ WAITS: list[tuple[Waits, str, str, str]] = [
     (anyio_lock, "lock", "Lock.acquire", "Lock held by task 'other'"),
     (anyio_fast_lock, "lock", "Lock.acquire", "Lock held by task 'other'"),
     (anyio_semaphore, "semaphore", "Semaphore.acquire", "Semaphore at 0"),
-    (anyio_limiter, "semaphore", "CapacityLimiter.acquire", "CapacityLimiter with 1 of 1 borrowed"),
+    (anyio_limiter, "semaphore", "CapacityLimiter.acquire", "CapacityLimiter with 1 of 1 tokens borrowed"),
     (anyio_task_group, "tasks", "TaskGroup.__aexit__", "TaskGroup with 1 pending"),
-    (anyio_start, "task", "TaskGroup.start", r"started\(\) not called"),
+    (anyio_start, "task", "TaskGroup.start", r"task_status.started\(\) not called yet"),
     (anyio_to_thread, "thread", "to_thread.run_sync", "running in a thread"),
     (anyio_sleep, "timer", "sleep", f"{SECONDS} left"),
     (anyio_sleep_forever, "timer", "sleep_forever", "for ever"),
     (anyio_receive, "io", "SocketStream.receive", r"peer 127\.0\.0\.1:\d+"),
+    (anyio_accept, "io", "SocketListener.accept", r"listening on 127.0.0.1:\d+"),
     (anyio_process, "process", "Process.wait", r"process \d+"),
+    (anyio_condition, "condition", "Condition.wait", "Condition not notified"),
+    (
+        anyio_condition_notified,
+        "condition",
+        "Condition.wait",
+        "Condition notified or cancelled, its lock held by task 'other'",
+    ),
+    (
+        anyio_send,
+        "queue",
+        "MemoryObjectSendStream.send",
+        "buffer 0 of 0; 1 sender and 1 receiver open; 1 waiting to send",
+    ),
+    (
+        anyio_receive_object,
+        "queue",
+        "MemoryObjectReceiveStream.receive",
+        "buffer 0 of unlimited; 1 sender and 1 receiver open; 1 waiting to receive",
+    ),
+    (anyio_signals, "io", "open_signal_receiver", "SIGUSR1"),
 ]
 
 VERDICTS = {
@@ -535,3 +608,31 @@ def test_broken_tasks_are_told_of_all_the_same() -> None:
             nursery.cancel_scope.cancel()
 
     trio.run(main)
+
+
+def test_the_task_of_a_handle_is_the_one_waited_for() -> None:
+    async def waits() -> None:
+        async with anyio.create_task_group() as group:
+            await group.create_task(hang(), name="other")
+
+    if not hasattr(anyio, "TaskHandle"):
+        pytest.skip("AnyIO has handles of tasks since 4.14")
+    wait = records_of(waits)["waits"].wait
+    assert wait is not None
+    assert (wait.kind, wait.primitive, wait.awaited) == ("task", "TaskHandle.__await__", ("other",))
+
+
+def test_tasks_of_anyio_go_by_the_functions_that_users_have_written() -> None:
+    async def waits() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(hang, name="soon")
+            await group.start(started, name="started")
+
+    async def started(task_status: Any) -> None:
+        task_status.started()
+        await hang()
+
+    records = records_of(waits)
+    assert records["soon"].coroutine == "hang"
+    assert records["started"].coroutine.endswith("<locals>.started")
+    assert [frame.function for frame in records["soon"].stack] == ["hang", "Event.wait"]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from taskscope._diagnosis import tasks
+from taskscope._diagnosis.folding import is_internal
 from taskscope._diagnosis.stack import Chain, shown_frames
 from taskscope._diagnosis.verdict import verdict
 from taskscope._report import TaskRecord
@@ -24,7 +25,7 @@ def describe(task: AnyTask, row: Row, chain: Chain | None) -> TaskRecord:
     spawn_chain, omitted = chain_of(row)
     return TaskRecord(
         name=safely(lambda: tasks.name_of(task), "<unknown>"),
-        coroutine=coroutine_name(task),
+        coroutine=coroutine_name(task) if chain is None else _coroutine_of(task, chain),
         verdict=None if chain is None else verdict(task, chain),
         stack=() if chain is None else shown_frames(chain),
         stack_note=None if chain is None else chain.note,
@@ -34,6 +35,14 @@ def describe(task: AnyTask, row: Row, chain: Chain | None) -> TaskRecord:
         spawn_chain_omitted=omitted,
         age=age_of(row),
     )
+
+
+def _coroutine_of(task: AnyTask, chain: Chain) -> str:
+    """The coroutine that a user has written, where AnyIO runs it inside of one of its own."""
+    if not chain.links or not is_internal(chain.links[0].code):
+        return coroutine_name(task)
+    own = next((link.frame.function for link in chain.links if not is_internal(link.code)), None)
+    return own or coroutine_name(task)
 
 
 def coroutine_name(task: AnyTask) -> str:

@@ -50,7 +50,7 @@ def _trio() -> dict[tuple[str, str], TrioPrimitive]:
         add("_timeouts", function, "timer", state.timer)
     add("_timeouts", "sleep_forever", "timer", state.for_ever)
     found["_core._run", "NurseryManager.__aexit__"] = TrioPrimitive(
-        "tasks", "Nursery.__aexit__", state.nursery, Waiting.children
+        "tasks", "Nursery.__aexit__", state.nursery("Nursery"), Waiting.children
     )
     found["_core._run", "Nursery.start"] = TrioPrimitive("task", "Nursery.start", state.start, Waiting.children)
     for module in ("_core._run", "_core._generated_run"):
@@ -63,7 +63,8 @@ def _trio() -> dict[tuple[str, str], TrioPrimitive]:
     for function in ("getaddrinfo", "getnameinfo"):
         add("_socket", function, "thread", state.thread, f"socket.{function}")
     add("_socket", "_make_simple_sock_method_wrapper.<locals>.wrapper", "io", state.peer, "socket.")
-    for method in ("accept", "connect", "sendto", "sendmsg", "wait_writable"):
+    add("_socket", "_SocketType.accept", "io", state.listener, "socket.accept")
+    for method in ("connect", "sendto", "sendmsg", "wait_writable"):
         add("_socket", f"_SocketType.{method}", "io", state.peer, f"socket.{method}")
     for method in ("send_all", "wait_send_all_might_not_block", "receive_some"):
         add("_highlevel_socket", f"SocketStream.{method}", "io", state.peer)
@@ -73,8 +74,8 @@ def _trio() -> dict[tuple[str, str], TrioPrimitive]:
         add("_ssl", f"SSLStream.{method}", "io", state.peer)
     for method in ("do_handshake", "unwrap", "aclose"):
         add("_ssl", f"SSLStream.{method}", "io", state.peer)
-    add("_highlevel_socket", "SocketListener.accept", "io", state.peer)
-    add("_ssl", "SSLListener.accept", "io", state.peer)
+    add("_highlevel_socket", "SocketListener.accept", "io", state.listener)
+    add("_ssl", "SSLListener.accept", "io", state.listener)
     for backend in ("epoll", "kqueue", "windows"):
         for function in ("wait_readable", "wait_writable"):
             add(f"_core._generated_io_{backend}", function, "io", state.file_descriptor)
@@ -95,28 +96,53 @@ def _anyio() -> dict[tuple[str, str], TrioPrimitive]:
     add(backend, "CapacityLimiter.acquire", "semaphore", state.limiter)
     add(backend, "CapacityLimiter.acquire_on_behalf_of", "semaphore", state.limiter)
     found[backend, "TaskGroup.__aexit__"] = TrioPrimitive(
-        "tasks", "TaskGroup.__aexit__", state.task_group, Waiting.children
+        "tasks", "TaskGroup.__aexit__", state.nursery("TaskGroup"), Waiting.children
     )
     found[backend, "TaskGroup.start"] = TrioPrimitive("task", "TaskGroup.start", state.start, Waiting.children)
-    add(backend, "_SignalReceiver.__anext__", "io", state.nothing, "SignalReceiver.__anext__")
+    add(backend, "_SignalReceiver.__anext__", "io", state.signals, "open_signal_receiver")
     add(backend, "Process.wait", "process", state.process)
-    for method in ("receive", "send"):
-        for kind in ("SocketStream", "UDPSocket", "ConnectedUDPSocket", "UNIXDatagramSocket"):
+    for kind in (
+        "SocketStream",
+        "UDPSocket",
+        "ConnectedUDPSocket",
+        "UNIXDatagramSocket",
+        "ConnectedUNIXDatagramSocket",
+    ):
+        for method in ("receive", "send"):
             add(backend, f"{kind}.{method}", "io", state.peer)
-        add(backend, f"ConnectedUNIXDatagramSocket.{method}", "io", state.peer)
     for method in ("receive_fds", "send_fds"):
         add(backend, f"UNIXSocketStream.{method}", "io", state.peer)
     for kind in ("TCPSocketListener", "UNIXSocketListener"):
-        add(backend, f"{kind}.accept", "io", state.peer)
-    add(backend, "ReceiveStreamWrapper.receive", "io", state.pipe, "StreamReaderWrapper.receive")
-    add(backend, "SendStreamWrapper.send", "io", state.pipe, "StreamWriterWrapper.send")
-    add("_core._eventloop", "sleep", "timer", state.timer)
-    add("_core._eventloop", "sleep_until", "timer", state.timer)
+        add(backend, f"{kind}.accept", "io", state.listener, "SocketListener.accept")
+    add(backend, "ReceiveStreamWrapper.receive", "io", state.nothing, "ByteReceiveStream.receive")
+    add(backend, "SendStreamWrapper.send", "io", state.nothing, "ByteSendStream.send")
+    for end in ("readable", "writable"):
+        for function in (f"wait_{end}", f"wait_socket_{end}"):  # the second one before AnyIO 4.7
+            add(backend, f"TrioBackend.{function}", "io", state.file_descriptor, f"wait_{end}")
+    for function in ("wait", "wait_for"):
+        add("_core._synchronization", f"Condition.{function}", "condition", state.condition)
+    for function in ("wait", "__await__"):
+        name = f"TaskHandle.{function}"
+        found["_core._tasks", name] = TrioPrimitive("task", name, state.nothing, Waiting.handled)
+    for function in ("sleep", "sleep_until"):
+        add("_core._eventloop", function, "timer", state.timer)
     add("_core._eventloop", "sleep_forever", "timer", state.for_ever)
     add("_core._testing", "wait_all_tasks_blocked", "event", state.nothing)
-    add("_core._sockets", "wait_readable", "io", state.file_descriptor)
-    add("_core._sockets", "wait_writable", "io", state.file_descriptor)
+    add("_core._subprocesses", "run_process", "process", state.process)
+    for function in ("connect_tcp", "connect_unix"):
+        add("_core._sockets", function, "io", state.nothing)
+    for function in ("getaddrinfo", "getnameinfo"):
+        add("_core._sockets", function, "thread", state.nothing)
     add("to_thread", "run_sync", "thread", state.thread, "to_thread.run_sync")
+    add("to_interpreter", "run_sync", "thread", state.nothing, "to_interpreter.run_sync")
+    add("to_process", "run_sync", "process", state.process, "to_process.run_sync")
+    add("from_thread", "BlockingPortal.sleep_until_stopped", "event", state.portal)
+    found["from_thread", "BlockingPortal.__aexit__"] = TrioPrimitive(
+        "tasks", "BlockingPortal.__aexit__", state.nursery("BlockingPortal"), Waiting.children
+    )
+    add("from_thread", "BlockingPortal.call_async", "thread", state.nothing)
+    add("streams.memory", "MemoryObjectSendStream.send", "queue", state.memory_stream)
+    add("streams.memory", "MemoryObjectReceiveStream.receive", "queue", state.memory_stream)
     return found
 
 

@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import gc
 import math
+import signal
 import socket
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from taskscope._diagnosis.awaitables import UNKNOWN, class_name, field_of
 from taskscope._diagnosis.opaque import module_of
-from taskscope._diagnosis.primitives import socket_state
+from taskscope._diagnosis.packages import ANYIO, function_in
+from taskscope._diagnosis.primitives import address, socket_state
 from taskscope._diagnosis.trio_deadlines import own_deadline
-from taskscope._diagnosis.trio_tasks import children_of, is_trio_task, name_of, seconds_to
+from taskscope._diagnosis.trio_tasks import children_of, coroutine_of, is_trio_task, name_of, seconds_to
 
 _PACKAGES: Final = ("trio", "anyio")
+
+# By which names a channel knows what is in its buffer, who waits to send, and who waits to receive.
+_TRIOS_NAMES: Final = ("data", "send_tasks", "receive_tasks")
+_ANYIOS_NAMES: Final = ("buffer", "waiting_senders", "waiting_receivers")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,12 +43,15 @@ class Waiting:
                     return _original(ref)
         return None
 
-    def nursery(self) -> object | None:
-        """The nursery at whose end the task waits."""
-        return cast("object | None", self.find("Nursery"))
-
     def children(self) -> list[Any]:
-        return children_of(self.nursery())
+        """The tasks in the nursery at whose end the task waits."""
+        return children_of(self.find("Nursery"))
+
+    def handled(self) -> list[Any]:
+        """The task of the handle of AnyIO's for which the task waits. The handle does not know it, but its code does."""
+        handle = self.find("TaskHandle")
+        tasks: Any = field_of(field_of(self.task, "_runner"), "tasks")
+        return [task for task in tasks if _runs(task, handle)] if type(tasks) is set else []
 
 
 def event(waiting: Waiting) -> str | None:
@@ -59,12 +68,11 @@ def lock(waiting: Waiting) -> str | None:
 
 
 def condition(waiting: Waiting) -> str | None:
-    found = waiting.find("Condition")
-    lock_of = field_of(found, "_lock")
-    if lock_of is UNKNOWN:
+    found = _original(field_of(waiting.find("Condition"), "_lock"))
+    if found is UNKNOWN:
         return None
-    if field_of(waiting.task, "custom_sleep_data") is field_of(lock_of, "_lot"):
-        return f"Condition notified or cancelled, its lock {_held_by(field_of(lock_of, '_owner'))}"
+    if field_of(waiting.task, "custom_sleep_data") is field_of(found, "_lot"):
+        return f"Condition notified or cancelled, its lock {_held_by(field_of(found, '_owner'))}"
     return "Condition not notified"
 
 
@@ -79,18 +87,30 @@ def limiter(waiting: Waiting) -> str | None:
     total: Any = field_of(found, "_total_tokens")
     if type(borrowers) is not set:
         return None
-    return f"CapacityLimiter with {len(borrowers):,} of {total} borrowed"  # pyright: ignore[reportUnknownArgumentType]
+    return f"CapacityLimiter with {len(borrowers):,} of {total:,} tokens borrowed"  # pyright: ignore[reportUnknownArgumentType]
 
 
 def channel(waiting: Waiting) -> str | None:
-    state = field_of(waiting.find("MemorySendChannel", "MemoryReceiveChannel"), "_state")
-    items: Any = field_of(state, "data")
-    if items is UNKNOWN:
+    return _channel(field_of(waiting.find("MemorySendChannel", "MemoryReceiveChannel"), "_state"), _TRIOS_NAMES)
+
+
+def memory_stream(waiting: Waiting) -> str | None:
+    found = waiting.find("MemoryObjectSendStream", "MemoryObjectReceiveStream")
+    return _channel(field_of(found, "_state"), _ANYIOS_NAMES)
+
+
+def _channel(state: object, names: tuple[str, str, str]) -> str | None:
+    items, senders, receivers = (cast("Any", field_of(state, name)) for name in names)
+    limit: Any = field_of(state, "max_buffer_size")
+    if UNKNOWN in (items, senders, receivers, limit):
         return None
-    sides = _sides(field_of(state, "open_send_channels"), field_of(state, "open_receive_channels"))
-    most: Any = field_of(state, "max_buffer_size")
-    limit = "unbounded" if most == math.inf else f"{most}"
-    return f"channel with {len(items):,} of {limit} buffered; {sides}"
+    size = "unlimited" if limit == math.inf else f"{limit:,}"
+    open_ends = [
+        _count(cast("int", field_of(state, f"open_{end}_channels")), noun)
+        for end, noun in (("send", "sender"), ("receive", "receiver"))
+    ]
+    waiting = f"{len(senders):,} waiting to send" if senders else f"{len(receivers):,} waiting to receive"
+    return f"buffer {len(items):,} of {size}; {' and '.join(open_ends)} open; {waiting}"
 
 
 def unbounded_queue(waiting: Waiting) -> str | None:
@@ -113,26 +133,47 @@ def for_ever(waiting: Waiting) -> str | None:
     return "for ever"
 
 
-def nursery(waiting: Waiting) -> str | None:
-    return _group(waiting, "Nursery")
+def nursery(kind: str) -> Callable[[Waiting], str | None]:
+    def state(waiting: Waiting) -> str | None:
+        found = waiting.find("Nursery")
+        if found is None:
+            return None
+        starting: Any = field_of(found, "_pending_starts")
+        more = f", {starting:,} starting" if type(starting) is int and starting else ""
+        return f"{kind} with {len(children_of(found)):,} pending{more}"
 
-
-def task_group(waiting: Waiting) -> str | None:
-    return _group(waiting, "TaskGroup")
+    return state
 
 
 def start(waiting: Waiting) -> str | None:
-    return "started() not called"
+    return "task_status.started() not called yet"
 
 
 def thread(waiting: Waiting) -> str | None:
     limited = limiter(waiting) if _waits_for_limiter(waiting) else None
-    return "running in a thread" if limited is None else limited
+    return "running in a thread" if limited is None else f"no thread free: {limited}"
 
 
 def peer(waiting: Waiting) -> str | None:
     sock: Any = field_of(waiting.find("_SocketType"), "_sock")
     return socket_state(sock) if issubclass(type(sock), socket.socket) else None
+
+
+def listener(waiting: Waiting) -> str | None:
+    sock: Any = field_of(waiting.find("_SocketType"), "_sock")
+    name: Any = socket.socket.getsockname(sock)
+    return f"listening on {address(name)}" if name else socket_state(sock)
+
+
+def signals(waiting: Waiting) -> str | None:
+    numbers: Any = field_of(waiting.find("_SignalReceiver"), "_signals")
+    if type(numbers) is not tuple:
+        return None
+    return ", ".join(signal.Signals(number).name for number in cast("tuple[int, ...]", numbers))
+
+
+def portal(waiting: Waiting) -> str | None:
+    return "BlockingPortal not stopped"
 
 
 def file_descriptor(waiting: Waiting) -> str | None:
@@ -141,12 +182,12 @@ def file_descriptor(waiting: Waiting) -> str | None:
     if sock is not None:
         return socket_state(sock)
     number = next((ref for ref in refs if type(ref) is int), None)
-    return None if number is None else f"file descriptor {number}"
+    return None if number is None else f"descriptor {number}"
 
 
 def pipe(waiting: Waiting) -> str | None:
     number = field_of(field_of(waiting.find("FdStream"), "_fd_holder"), "fd")
-    return f"file descriptor {number}" if type(number) is int else None
+    return f"descriptor {number}" if type(number) is int else None
 
 
 def process(waiting: Waiting) -> str | None:
@@ -164,21 +205,15 @@ def _held_by(owner: object) -> str:
     return "free" if owner is None else "held"
 
 
-def _group(waiting: Waiting, kind: str) -> str | None:
-    found = waiting.nursery()
-    if found is None:
-        return None
-    starting: Any = field_of(found, "_pending_starts")
-    more = f", {starting:,} starting" if type(starting) is int and starting else ""
-    return f"{kind} with {len(waiting.children()):,} pending{more}"
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def _sides(senders: object, receivers: object) -> str:
-    return f"{_counted(senders, 'sender')} and {_counted(receivers, 'receiver')} open"
-
-
-def _counted(number: object, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _runs(task: object, handle: object) -> bool:
+    coro: Any = coroutine_of(task)
+    if type(coro) is not types.CoroutineType or function_in(ANYIO, coro.cr_code) is None:
+        return False
+    return any(ref is handle for ref in _referents(coro))
 
 
 def _waits_for_limiter(waiting: Waiting) -> bool:
@@ -201,5 +236,7 @@ def _is_of_package(obj: object) -> bool:
 
 def _original(obj: Any) -> Any:
     """Trio's own object behind one of AnyIO's."""
-    found = field_of(obj, f"_{class_name(obj)}__original")
-    return obj if found is UNKNOWN else found
+    for name in ("_internal_lock", f"_{class_name(obj)}__original", "_Lock__original"):
+        found = field_of(obj, name)
+        obj = obj if found is UNKNOWN else found
+    return obj
