@@ -385,8 +385,7 @@ def test_what_dying_tasks_spawn_without_end_does_not_keep_the_scope() -> None:
         try:
             await trio.sleep_forever()
         finally:
-            if not over:
-                nursery.start_soon(respawns, nursery)
+            nursery.start_soon(respawns, nursery)
 
     async def main() -> Report:
         scope = TaskScope(grace=0, cancel_timeout=0.05, on_leak="ignore")
@@ -394,17 +393,12 @@ def test_what_dying_tasks_spawn_without_end_does_not_keep_the_scope() -> None:
             async with scope:
                 nursery.start_soon(respawns, nursery)
                 await settle()
+            await settle()
             assert not nursery.child_tasks
         return scope.report
 
-    over = False
     report = trio.run(main)
-    over = True
-    assert begun == scope_spawned(report)
-
-
-def scope_spawned(report: Report) -> int:
-    return report.spawned
+    assert 1 < begun < report.spawned  # the last ones have died before they began
 
 
 def test_a_system_task_with_the_context_of_a_scope_belongs_to_it() -> None:
