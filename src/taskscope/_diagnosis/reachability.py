@@ -137,7 +137,7 @@ class _Search:
         self._host_ids = set(self._coroutines)
         if host is not None and self._coroutines:
             self._host_ids.add(host)
-        self._known = callbacks_of((*registries_of_asyncio(), *registries))
+        self._known = callbacks_of((*registries_of_asyncio(), *registries_of_anyio(), *registries))
         limit = VISITED_LIMIT + OWN_OBJECTS * len(tasks)
         self.graph = Subgraph([tasks, *bookkeepers], own_types, limit)
 
@@ -191,8 +191,7 @@ class _Search:
             return False
         if any(self._is_known_weakly(place) for place in coroutines):
             return False
-        known = self._known | callbacks_of(registries_of_anyio())
-        number = count_strange_references(graph.objects[position[self._host or 0]], known)
+        number = count_strange_references(graph.objects[position[self._host or 0]], self._known, graph.position)
         return number is not None and number <= self._held.weak_references
 
     def _frames_held_as_before(self) -> set[int]:
@@ -223,7 +222,7 @@ class _Search:
 
     def _is_known_weakly(self, place: int) -> bool:
         number = self.graph.weak[place]
-        return number > 0 and has_strange_references(self.graph.objects[place], number, self._known)
+        return number > 0 and has_strange_references(self.graph.objects[place], number, self._known, self.graph.position)
 
 
 def _code_of_host(tasks: list[Any], host: int | None, held: Held) -> tuple[list[int], list[int], set[int]]:
