@@ -12,7 +12,7 @@ from taskscope._backends._factory import tracking_of
 from taskscope._backends._ownership import all_tasks, running_task
 from taskscope._budget import budget_of_loop
 from taskscope._diagnosis.awaitables import UNKNOWN, is_done, waiter_of
-from taskscope._diagnosis.folding import is_internal
+from taskscope._diagnosis.folding import is_own
 from taskscope._diagnosis.host import Held, held_now
 from taskscope._diagnosis.reachability import Proof, prove
 from taskscope._diagnosis.registries import callbacks_of, registries_of_anyio, registries_of_asyncio
@@ -108,7 +108,7 @@ def is_blocked(task: AnyTask) -> bool:
 def _own_coroutines(host: AnyTask | None) -> list[object]:
     """The coroutines of ours that a host has come to: they hold what a scope works on."""
     links = () if host is None else task_chain(host).links
-    return [link.holder for link in links if is_internal(link.code)]
+    return [link.holder for link in links if is_own(link.code)]
 
 
 def _coroutines(host: AnyTask | None) -> list[object]:

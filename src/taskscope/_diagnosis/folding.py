@@ -13,12 +13,14 @@ _ANYIO_TASKS = os.path.join("anyio", "_core", "_tasks.py")
 _ANYIO_RUNNER = "TaskHandle._run_coro"
 
 
-def is_internal(code: CodeType) -> bool:
-    """Whether a frame with this code belongs to taskscope or to the wrapper that AnyIO puts round a task.
+def is_own(code: CodeType) -> bool:
+    """Whether a frame with this code belongs to taskscope.
 
     The demo's programs lie inside the package but stand for a user's.
     """
-    file = code.co_filename
-    if file.startswith(_PACKAGE):
-        return not file.startswith(_DEMO)
-    return code.co_qualname == _ANYIO_RUNNER and file.endswith(_ANYIO_TASKS)
+    return code.co_filename.startswith(_PACKAGE) and not code.co_filename.startswith(_DEMO)
+
+
+def is_internal(code: CodeType) -> bool:
+    """Whether a frame with this code belongs to taskscope or to the wrapper that AnyIO puts round a task."""
+    return is_own(code) or (code.co_qualname == _ANYIO_RUNNER and code.co_filename.endswith(_ANYIO_TASKS))
