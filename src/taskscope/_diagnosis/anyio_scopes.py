@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -46,6 +47,17 @@ def parents_of(scope: object) -> Iterator[object]:
             return
         yield parent
         scope = parent
+
+
+def deadlines_of(task: object) -> Iterator[float]:
+    """When the cancel scopes round a wait will end it, those that have a deadline."""
+    scope = scope_of_task(task)
+    for each in (scope, *parents_of(scope)) if scope is not None else ():
+        deadline = attribute(each, "_deadline")
+        if type(deadline) is float and deadline != math.inf:
+            yield deadline
+        if attribute(each, "_shield") is True:
+            return
 
 
 def is_about_to_cancel(scope: object) -> bool:

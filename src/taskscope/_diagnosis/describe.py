@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
+from taskscope._diagnosis.safely import safely
 from taskscope._diagnosis.stack import Chain, shown_frames
 from taskscope._diagnosis.verdict import verdict
 from taskscope._report import TaskRecord
@@ -41,16 +41,6 @@ def coroutine_name(task: AnyTask) -> str:
         return str(getattr(coro, "__qualname__", None) or type(coro).__qualname__)
 
     return safely(name, "<unknown>")
-
-
-def safely(read: Callable[[], Any], otherwise: str) -> str:
-    """What `read` returns as a string, `otherwise` where it raises: task classes and reprs are users' code too."""
-    try:
-        return str(read())
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # a CancelledError too: it is not meant for who reads
-        return otherwise
 
 
 def safe_repr(value: object) -> str:
