@@ -1,4 +1,4 @@
-"""The proof in programs on AnyIO: what it keeps of tasks and cancel scopes are books, and whoever can cancel by them is alive."""
+"""The proof in programs on AnyIO: its books of tasks wake nobody, and who really holds a cancel scope is alive."""
 
 from __future__ import annotations
 

@@ -94,9 +94,7 @@ def _all() -> dict[tuple[str, str], AnyioPrimitive]:
         ("from_thread.py", "BlockingPortal.__aexit__"): AnyioPrimitive(
             "tasks", "BlockingPortal.__aexit__", group("BlockingPortal"), tasks_of_group
         ),
-        ("from_thread.py", "BlockingPortal.call_async"): AnyioPrimitive(
-            "thread", "BlockingPortal.call_async", nothing
-        ),
+        ("from_thread.py", "BlockingPortal.call_async"): AnyioPrimitive("thread", "BlockingPortal.call_async", nothing),
         ("streams/memory.py", "MemoryObjectSendStream.send"): AnyioPrimitive(
             "queue",
             "MemoryObjectSendStream.send",

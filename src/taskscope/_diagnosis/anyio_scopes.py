@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
 
-from taskscope._diagnosis.awaitables import UNKNOWN, c_field, fields
+from taskscope._diagnosis.awaitables import UNKNOWN, c_field, fields, is_exactly
 
 _BACKEND: Final = "anyio._backends._asyncio"
 _DEEPEST: Final = 1_000
@@ -18,16 +18,16 @@ _mro: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get
 
 def registry_of_anyio() -> Any:
     """The weak dict from tasks to their states, None where AnyIO is not in use."""
-    found = fields(sys.modules.get(_BACKEND)).get("_task_states")
-    return found if type(found) is weakref.WeakKeyDictionary else None
+    found: Any = fields(sys.modules.get(_BACKEND)).get("_task_states")
+    return found if is_exactly(found, weakref.WeakKeyDictionary) else None
 
 
 def state_of(task: object, registry: Any) -> object | None:
     """What a registry has for a task. It is found by the registry's own reference, so that no task is compared."""
-    known = registry.data
-    for reference in weakref.getweakrefs(task):
-        if type(reference) is weakref.ref and reference.__callback__ is registry._remove:
-            return cast("object | None", known.get(reference))
+    references: list[Any] = weakref.getweakrefs(task)
+    for reference in references:
+        if is_exactly(reference, weakref.ref) and reference.__callback__ is registry._remove:
+            return cast("object | None", registry.data.get(reference))
     return None
 
 

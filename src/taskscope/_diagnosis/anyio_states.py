@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, cast
 
 from taskscope._diagnosis.anyio_scopes import attribute
-from taskscope._diagnosis.awaitables import coroutine_of, fields, is_done, is_task
+from taskscope._diagnosis.awaitables import coroutine_of, fields, is_done, is_exactly, is_task
 from taskscope._diagnosis.opaque import module_of
 from taskscope._diagnosis.primitives import address, peer_of, seconds_left, socket_text
 from taskscope._diagnosis.safely import safely
@@ -147,8 +147,8 @@ def group(kind: str) -> Callable[[Inner], str | None]:
 
 def tasks_of_group(holder: object) -> list[Any]:
     group = _found(holder, "TaskGroup") or attribute(_found(holder, "BlockingPortal"), "_task_group")
-    tasks = attribute(group, "_tasks")
-    return [] if type(tasks) is not set else [task for task in list(cast("set[Any]", tasks)) if not is_done(task)]
+    tasks: Any = attribute(group, "_tasks")
+    return [task for task in list(tasks) if not is_done(task)] if is_exactly(tasks, set) else []
 
 
 def starting(links: Inner) -> str | None:

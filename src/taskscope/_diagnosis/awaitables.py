@@ -62,6 +62,10 @@ _LARGEST_COLLECTION: Final = 100
 _MOST_CONTAINERS: Final = 100
 
 
+def is_exactly(obj: object, kind: type) -> bool:
+    return type(obj) is kind
+
+
 def is_future(obj: object) -> bool:
     return issubclass(type(obj), FUTURES)
 

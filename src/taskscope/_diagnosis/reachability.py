@@ -244,7 +244,9 @@ class _Search:
 
     def _is_known_weakly(self, place: int) -> bool:
         number = self.graph.weak[place]
-        return number > 0 and has_strange_references(self.graph.objects[place], number, self._known, self.graph.position)
+        return number > 0 and has_strange_references(
+            self.graph.objects[place], number, self._known, self.graph.position
+        )
 
 
 def _code_of_host(tasks: list[Any], host: int | None, held: Held) -> tuple[list[int], list[int], set[int]]:
