@@ -12,17 +12,20 @@ import signal
 import socket
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol, cast
 
 from taskscope._diagnosis.anyio_scopes import attribute
 from taskscope._diagnosis.awaitables import coroutine_of, fields, is_done, is_exactly, is_task
 from taskscope._diagnosis.opaque import module_of
-from taskscope._diagnosis.primitives import address, peer_of, seconds_left, socket_text
+from taskscope._diagnosis.primitives import address, peer_of, referred, seconds_left, socket_text
 from taskscope._diagnosis.safely import safely
 
 _mro: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
 _name: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__
+
+_FOR_EVER: Final = 1e9
+"""Seconds: uvloop makes a hundred years of infinity."""
 
 
 class Link(Protocol):
@@ -56,7 +59,16 @@ def _self(links: Inner, name: str) -> object | None:
 
 
 def _found(holder: object, name: str) -> object | None:
-    return next((ref for ref in gc.get_referents(holder) if _is_anyios(ref, name)), None)
+    return next((variable for variable in _variables(holder) if _is_anyios(variable, name)), None)
+
+
+def _variables(holder: object) -> Iterator[object]:
+    """What a coroutine refers to, also by variables that it shares with functions in it."""
+    for ref in gc.get_referents(holder):
+        if type(ref) is types.CellType:
+            yield from gc.get_referents(ref)
+        else:
+            yield ref
 
 
 def _is_anyios(obj: object, name: str) -> bool:
@@ -180,7 +192,7 @@ def _refers_to(holder: object, obj: object) -> bool:
 
 def timer(links: Inner) -> str | None:
     left = seconds_left(gc.get_referents(links[-1].holder))
-    return None if left is None else "for ever" if left == math.inf else f"{left:.3g} s left"
+    return None if left is None else "for ever" if left > _FOR_EVER else f"{left:.3g} s left"
 
 
 def thread(links: Inner) -> str | None:
@@ -237,12 +249,11 @@ def listener(class_name: str) -> Callable[[Inner], str | None]:
 
 
 def descriptor(links: Inner) -> str | None:
-    """The number is in a variable that `wait_readable` shares with its callback."""
-    for ref in gc.get_referents(links[0].holder):
-        for value in gc.get_referents(ref) if type(ref) is types.CellType else ():
-            if type(value) is int:
-                return f"descriptor {value}"
-    return None
+    sock = referred(links[0].holder, socket.socket)  # before AnyIO 4.7
+    if sock is not None:
+        return f"descriptor {socket.socket.fileno(sock)}"
+    number = next((value for value in _variables(links[0].holder) if type(value) is int), None)
+    return None if number is None else f"descriptor {number}"
 
 
 def process(links: Inner) -> str | None:

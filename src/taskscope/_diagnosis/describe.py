@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from taskscope._diagnosis.folding import is_internal
 from taskscope._diagnosis.safely import safely
 from taskscope._diagnosis.stack import Chain, shown_frames
 from taskscope._diagnosis.verdict import verdict
@@ -23,7 +24,7 @@ def describe(task: AnyTask, row: Row, chain: Chain | None) -> TaskRecord:
     spawn_chain, omitted = chain_of(row)
     return TaskRecord(
         name=safely(lambda: task.get_name(), "<unknown>"),  # a user's factory may make what has no such method
-        coroutine=coroutine_name(task),
+        coroutine=coroutine_name(task, chain),
         verdict=None if chain is None else verdict(task, chain),
         stack=() if chain is None else shown_frames(chain),
         stack_note=None if chain is None else chain.note,
@@ -35,7 +36,12 @@ def describe(task: AnyTask, row: Row, chain: Chain | None) -> TaskRecord:
     )
 
 
-def coroutine_name(task: AnyTask) -> str:
+def coroutine_name(task: AnyTask, chain: Chain | None = None) -> str:
+    """The name of the coroutine function that a task runs, or that AnyIO runs in it for a user."""
+    if chain is not None and chain.links and is_internal(chain.links[0].code):
+        of_user = (link.frame.function for link in chain.links if not is_internal(link.code))
+        return next(of_user, chain.links[0].frame.function)
+
     def name() -> str:
         coro: Any = task.get_coro()
         return str(getattr(coro, "__qualname__", None) or type(coro).__qualname__)
