@@ -201,3 +201,11 @@ def waiter_of(task: object) -> object:
     if waiter is not UNKNOWN:
         return waiter
     return fields(task).get("_fut_waiter", UNKNOWN)
+
+
+def done_callbacks(task: object) -> list[Any]:
+    """What is called when a task or future is done."""
+    entries = c_field(task, "_callbacks")
+    if entries is UNKNOWN:  # in pure Python
+        entries = fields(task).get("_callbacks")
+    return [callback for callback, *_ in cast("list[tuple[Any, ...]]", entries or [])]

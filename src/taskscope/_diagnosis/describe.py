@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from taskscope._diagnosis.folding import is_internal
@@ -52,37 +51,3 @@ def coroutine_name(task: AnyTask, chain: Chain | None = None) -> str:
 def safe_repr(value: object) -> str:
     text = safely(lambda: repr(value), f"<{type(value).__name__} whose repr raises>")
     return text if len(text) <= REPR_LIMIT else text[: REPR_LIMIT - 1] + "…"
-
-
-def owning_group(task: AnyTask) -> tuple[Any, AnyTask | None]:
-    """The task group that holds a task and the task that opened the group, both None where no group does.
-
-    A group is known by the done callback that it puts on its tasks: a method of `asyncio.TaskGroup`, a closure of
-    AnyIO's task group.
-    """
-    callbacks: Any = getattr(task, "_callbacks", None) or ()
-    for callback, *_ in callbacks:
-        group = getattr(callback, "__self__", None)
-        if isinstance(group, asyncio.TaskGroup):
-            return group, getattr(group, "_parent_task", None)
-        group = _anyio_group(callback)
-        if group is not None:
-            return group, getattr(getattr(group, "cancel_scope", None), "_host_task", None)
-    return None, None
-
-
-def _anyio_group(callback: Any) -> Any:
-    if getattr(callback, "__module__", None) != "anyio._backends._asyncio" or not callback.__closure__:
-        return None
-    cells = dict(zip(callback.__code__.co_freevars, callback.__closure__, strict=True))
-    if "self" not in cells:
-        return None
-    group = cells["self"].cell_contents
-    return group if hasattr(group, "cancel_scope") else None
-
-
-def group_name(group: object, opener: AnyTask | None) -> str:
-    kind = "AnyIO task group" if type(group).__module__.startswith("anyio") else "TaskGroup"
-    if opener is None:
-        return kind
-    return f"{kind} opened by task {safely(opener.get_name, '<unknown>')!r}"
