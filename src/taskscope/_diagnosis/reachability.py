@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from types import AsyncGeneratorType, CellType, CoroutineType, GeneratorType
 from typing import Any, Final
 
+from taskscope._diagnosis.anyio_scopes import attribute, is_about_to_cancel, parents_of, scope_of_task
 from taskscope._diagnosis.awaiting import code_that_awaits
 from taskscope._diagnosis.hidden_dicts import DICTS_CAN_BE_SEEN
 from taskscope._diagnosis.host import NOT_HELD, Held
@@ -137,7 +138,8 @@ class _Search:
         self._host_ids = set(self._coroutines)
         if host is not None and self._coroutines:
             self._host_ids.add(host)
-        self._known = callbacks_of((*registries_of_asyncio(), *registries))
+        self._surrounding: object | None = None
+        self._known = callbacks_of((*registries_of_asyncio(), *registries_of_anyio(), *registries))
         limit = VISITED_LIMIT + OWN_OBJECTS * len(tasks)
         self.graph = Subgraph([tasks, *bookkeepers], own_types, limit)
 
@@ -153,6 +155,7 @@ class _Search:
             self._host_ids.clear()
         host = {position[key] for key in self._host_ids if key in position}
         quiet = own | host | self._frames_held_as_before()
+        self._surrounding, cut = self._scope_round_host() if host else (None, None)
         outside, weak, doubtful = graph.outside, graph.weak, graph.opaque | graph.weak_kinds
         alive = [
             place
@@ -171,7 +174,7 @@ class _Search:
                 return reached
             place = alive.pop()
             for target in itertools.chain(graph.targets_of(place), graph.ways.get(place, ())):
-                if target in reached:
+                if target in reached or (place, target) == cut:
                     continue
                 if target in host and self._only_holds(graph.objects[place], target):
                     is_holder = target == position[self._host or 0]
@@ -191,14 +194,32 @@ class _Search:
             return False
         if any(self._is_known_weakly(place) for place in coroutines):
             return False
-        known = self._known | callbacks_of(registries_of_anyio())
-        number = count_strange_references(graph.objects[position[self._host or 0]], known)
+        number = count_strange_references(graph.objects[position[self._host or 0]], self._known, graph.position)
         return number is not None and number <= self._held.weak_references
 
     def _frames_held_as_before(self) -> set[int]:
         places = [self.graph.position.get(frame) for frame in self._frames]
         found = zip(places, self._held.frames, strict=False)
         return {place for place, number in found if place is not None and self.graph.outside[place] <= number}
+
+    def _scope_round_host(self) -> tuple[object | None, tuple[int, int] | None]:
+        """The cancel scope of AnyIO's in which a host was from the beginning, and the way from there to its own ones.
+
+        To cancel that scope is to cancel the host, from where its runner is, and wakes nobody. That holds as long as
+        neither that scope nor one round it has a deadline, and nobody has come to hold it since.
+        """
+        graph, position = self.graph, self.graph.position
+        inner, scope = None, scope_of_task(graph.objects[position[self._host or 0]])
+        while scope is not None and id(scope) != self._held.scope:
+            inner, scope = scope, next(parents_of(scope), None)
+        place = position.get(self._held.scope)
+        if scope is None or place is None or any(map(is_about_to_cancel, (scope, *parents_of(scope)))):
+            return None, None
+        if graph.outside[place] + graph.targets.count(place) > self._held.scope_references:
+            return None, None
+        if inner is None:
+            return scope, None
+        return scope, (position.get(id(attribute(scope, "_child_scopes")), -1), position.get(id(inner), -1))
 
     def _only_holds(self, obj: Any, target: int) -> bool:
         """Whether an object is of those that hold a host because they run it or await it, and do nothing else to it."""
@@ -207,7 +228,7 @@ class _Search:
         kind: type[Any] = class_of(obj)
         if target != self.graph.position[self._host or 0]:
             return id(kind) in _HOLDERS_OF_CODE
-        if id(obj) in self._awaiting or id(kind) in _HOLDERS:
+        if id(obj) in self._awaiting or id(kind) in _HOLDERS or obj is self._surrounding:
             return True
         return (module_of(kind), _name(kind)) in _HOLDERS_BY_NAME
 
@@ -223,7 +244,9 @@ class _Search:
 
     def _is_known_weakly(self, place: int) -> bool:
         number = self.graph.weak[place]
-        return number > 0 and has_strange_references(self.graph.objects[place], number, self._known)
+        return number > 0 and has_strange_references(
+            self.graph.objects[place], number, self._known, self.graph.position
+        )
 
 
 def _code_of_host(tasks: list[Any], host: int | None, held: Held) -> tuple[list[int], list[int], set[int]]:
