@@ -132,7 +132,7 @@ def _errors_beside(task: Any) -> Iterable[BaseException]:
 
 def _waits_for_the_world(task: Any) -> bool:
     from taskscope._diagnosis.stack import task_chain
-    from taskscope._diagnosis.wait_point import wait_point
+    from taskscope._diagnosis.trio_wait_point import trio_wait_point
 
-    point = wait_point(task, task_chain(task))
+    point = trio_wait_point(task, task_chain(task))
     return point is not None and point.kind in ("io", "process", "thread")

@@ -9,6 +9,8 @@ from typing import Any
 from taskscope._diagnosis import tasks
 from taskscope._diagnosis.folding import is_internal
 from taskscope._diagnosis.stack import Chain, shown_frames
+from taskscope._diagnosis.trio_groups import nursery_name, owning_nursery
+from taskscope._diagnosis.trio_tasks import is_trio_task
 from taskscope._diagnosis.verdict import verdict
 from taskscope._report import TaskRecord
 from taskscope._site import age_of, chain_of, site_of, stack_of
@@ -70,6 +72,8 @@ def owning_group(task: AnyTask) -> tuple[Any, AnyTask | None]:
     A group is known by the done callback that it puts on its tasks: a method of `asyncio.TaskGroup`, a closure of
     AnyIO's task group.
     """
+    if is_trio_task(task):
+        return owning_nursery(task)
     callbacks: Any = getattr(task, "_callbacks", None) or ()
     for callback, *_ in callbacks:
         group = getattr(callback, "__self__", None)
@@ -92,6 +96,8 @@ def _anyio_group(callback: Any) -> Any:
 
 
 def group_name(group: object, opener: AnyTask | None) -> str:
+    if is_trio_task(opener):
+        return nursery_name(group, opener)
     kind = "AnyIO task group" if type(group).__module__.startswith("anyio") else "TaskGroup"
     if opener is None:
         return kind
