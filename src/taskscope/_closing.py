@@ -154,7 +154,11 @@ class Closing:
     def _outer_group(self, task: AnyTask) -> str | None:
         """The group that holds a task, where that group was opened outside the scope."""
         group, opener = owning_group(task)
-        if group is None or opener is None or self.backend.is_done(opener) or opener in self._table.rows:
+        if group is None or opener is None or self.backend.is_done(opener):
+            return None
+        if opener in self._table.rows and opener not in self.transferred:
+            return None
+        if opener is self._host and self.backend.is_opened_since(group, opener, self._table.groups_before):
             return None
         return group_name(group, opener)
 

@@ -241,6 +241,7 @@ class TaskScope:
         tracking.acquire()
         self._losses = tracking.losses
         self._table.host = host = backend.current_task()
+        self._table.groups_before = backend.number_of_groups(host)
         owner = tracking.owner_of_scope(host)
         self._table.parent = owner.table
         self._table.host_row = owner.origin

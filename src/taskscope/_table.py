@@ -74,6 +74,7 @@ class TaskTable:
     # What most tables never change stays with the class: a scope that is clean should cost next to nothing.
     backend: Backend
     parent: TaskTable | None = None
+    groups_before = 0  # how many groups the host had opened when the scope began, where the backend tells
     shadowed: TaskTable | None = None  # the tag that the host's context had before this one, mostly the parent
     swept = 0
     closed = False

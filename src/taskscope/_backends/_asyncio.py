@@ -89,6 +89,14 @@ def outcome_of_cancelled(task: AnyTask) -> tuple[Outcome, BaseException | None]:
     return ("finished", None) if error is None else ("failed", error)
 
 
+def number_of_groups(host: AnyTask | None) -> int:
+    return 0
+
+
+def is_opened_since(group: object, opener: AnyTask, number: int) -> bool:
+    return False
+
+
 def is_ended_by_another(task: AnyTask, pending: Container[AnyTask]) -> bool:
     return False
 

@@ -159,6 +159,14 @@ class Backend(Protocol):
         """How a task ended that has been cancelled by us."""
         ...
 
+    def number_of_groups(self, host: AnyTask | None) -> int:
+        """How many task groups a task has opened that are open, 0 where that cannot be told."""
+        ...
+
+    def is_opened_since(self, group: object, opener: AnyTask, number: int) -> bool:
+        """Whether a task has opened a group when so many were open."""
+        ...
+
     def is_ended_by_another(self, task: AnyTask, pending: Container[AnyTask]) -> bool:
         """Whether it is for one of the pending tasks to cancel a task, and to wait for it."""
         ...

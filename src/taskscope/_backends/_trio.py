@@ -92,6 +92,14 @@ def outcome_of_cancelled(task: Any) -> tuple[Outcome | None, BaseException | Non
     return outcome(task)
 
 
+def number_of_groups(host: Any) -> int:
+    return len(host.child_nurseries)
+
+
+def is_opened_since(group: object, opener: Any, number: int) -> bool:
+    return group in opener.child_nurseries[number:]
+
+
 def is_ended_by_another(task: Any, pending: Container[Any]) -> bool:
     """A task whose nursery is that of a pending one is cancelled with it, unless that one shields it."""
     nursery = task.parent_nursery
@@ -112,13 +120,11 @@ def cancel_without_waiting(task: Any) -> None:
 
 def why_immune(task: Any) -> str | None:
     stand_in = stand_in_of(task)
-    if stand_in is not None and stand_in.is_shielded():
-        return "it is inside a shielded cancel scope, which no cancel reaches"
-    nursery = task.parent_nursery
-    parent = None if nursery is None else nursery.parent_task
-    if stand_in is None and parent is not None and stand_in_of(parent) is not None:
-        return f"for its parent {parent.name} to end, which has not done so"
-    return None
+    if stand_in is None:
+        return None
+    if not stand_in.is_cancelled:
+        return f"it ends when task {task.parent_nursery.parent_task.name!r} does, whose nursery it is in"
+    return "it is inside a shielded cancel scope, which no cancel reaches" if stand_in.is_shielded() else None
 
 
 def refuse(task: Any) -> None:

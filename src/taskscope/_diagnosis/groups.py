@@ -16,6 +16,8 @@ from taskscope._diagnosis.folding import is_internal, is_of_library
 from taskscope._diagnosis.registries import registries_of_asyncio
 from taskscope._diagnosis.safely import safely
 from taskscope._diagnosis.stack import task_chain
+from taskscope._diagnosis.trio_groups import nursery_name, owning_nursery
+from taskscope._diagnosis.trio_tasks import is_trio_task
 from taskscope._diagnosis.with_blocks import line_of_block
 from taskscope._table import AnyTask
 
@@ -27,8 +29,10 @@ def owning_group(task: AnyTask) -> tuple[Any, AnyTask | None]:
     """The task group that holds a task and the task that opened the group, both None where no group does.
 
     A group is known by the done callback that it puts on its tasks: a method of `asyncio.TaskGroup`, a closure of
-    AnyIO's task group.
+    AnyIO's task group. Trio's tasks know their nursery.
     """
+    if is_trio_task(task):
+        return owning_nursery(task)
     for callback in done_callbacks(task):
         if type(callback) is types.MethodType and issubclass(type(callback.__self__), asyncio.TaskGroup):
             return callback.__self__, fields(callback.__self__).get("_parent_task")
@@ -52,6 +56,8 @@ def group_name(group: object, opener: AnyTask | None) -> str:
 
     The place is left out where it cannot be told: where the opener runs, say, or where no block holds the group.
     """
+    if is_trio_task(opener):
+        return safely(lambda: nursery_name(group, opener), "nursery")
     kind = "AnyIO task group" if type(group).__module__.startswith("anyio") else "TaskGroup"
     if opener is None:
         return kind

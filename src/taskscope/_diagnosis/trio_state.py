@@ -19,7 +19,14 @@ from taskscope._diagnosis.opaque import module_of
 from taskscope._diagnosis.packages import ANYIO, function_in
 from taskscope._diagnosis.primitives import address, socket_state
 from taskscope._diagnosis.trio_deadlines import own_deadline
-from taskscope._diagnosis.trio_tasks import children_of, coroutine_of, is_trio_task, name_of, seconds_to
+from taskscope._diagnosis.trio_tasks import (
+    children_of,
+    coroutine_of,
+    is_trio_task,
+    name_of,
+    seconds_to,
+    tasks_beside,
+)
 
 _PACKAGES: Final = ("trio", "anyio")
 
@@ -48,10 +55,9 @@ class Waiting:
         return children_of(self.find("Nursery"))
 
     def handled(self) -> list[Any]:
-        """The task of the handle of AnyIO's for which the task waits. The handle does not know it, but its code does."""
+        """The task of the handle of AnyIO's for which the task waits. That is known to the task's code, not to it."""
         handle = self.find("TaskHandle")
-        tasks: Any = field_of(field_of(self.task, "_runner"), "tasks")
-        return [task for task in tasks if _runs(task, handle)] if type(tasks) is set else []
+        return [task for task in tasks_beside(self.task) if _runs(task, handle)]
 
 
 def event(waiting: Waiting) -> str | None:
@@ -210,10 +216,10 @@ def _count(number: int, noun: str) -> str:
 
 
 def _runs(task: object, handle: object) -> bool:
-    coro: Any = coroutine_of(task)
+    coro = coroutine_of(task)
     if type(coro) is not types.CoroutineType or function_in(ANYIO, coro.cr_code) is None:
         return False
-    return any(ref is handle for ref in _referents(coro))
+    return any(ref is handle for ref in _referents(cast("object", coro)))
 
 
 def _waits_for_limiter(waiting: Waiting) -> bool:

@@ -66,10 +66,10 @@ def children_of(nursery: object) -> list[Any]:
     return sorted([task for task in tasks if is_trio_task(task)], key=_counter)
 
 
-def nurseries_of(task: object) -> list[Any]:
-    """The nurseries that a task has opened, outermost first."""
-    found = field_of(task, "_child_nurseries")
-    return list(found) if type(found) is list else []  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType]
+def tasks_beside(task: object) -> list[Any]:
+    """All tasks of the run that a task belongs to."""
+    found = field_of(field_of(task, "_runner"), "tasks")
+    return list(found) if type(found) is set else []  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType]
 
 
 def seconds_to(deadline: float, task: object) -> float | None:
