@@ -236,7 +236,7 @@ class TaskScope:
             self._state = "off"
             return False
         backend = backend_here()
-        self._table.use(backend)
+        self._table.backend = backend
         self._tracking = tracking = backend.running_tracking()
         tracking.acquire()
         self._losses = tracking.losses
@@ -252,7 +252,7 @@ class TaskScope:
 
     def _open_as_root(self, backend: Backend, tracking: Tracking) -> None:
         """Opens a scope that has no body and owns what is spawned outside any other."""
-        self._table.use(backend)
+        self._table.backend = backend
         self._tracking = tracking
         tracking.acquire()
         self._losses = tracking.losses

@@ -21,12 +21,11 @@ from taskscope._backends._watchdog import one_turn as one_turn
 from taskscope._diagnosis.awaitables import UNKNOWN, waiter_of
 from taskscope._diagnosis.awaitables import is_done as is_future_done
 from taskscope._report import Outcome
-from taskscope._table import AnyTask
+from taskscope._table import AnyTask, TaskTable
 
 T = TypeVar("T")
 
 name: Final = "asyncio"
-sees_ends: Final = False
 
 Cancelled: Final = asyncio.CancelledError
 
@@ -76,6 +75,10 @@ def outcome(task: AnyTask) -> tuple[Outcome, BaseException | None]:
     # Not task.exception(): that would mark it as retrieved, and asyncio's own message about it would be lost.
     error = getattr(task, "_exception", None)
     return ("finished", None) if error is None else ("failed", error)
+
+
+def drop_ended(table: TaskTable) -> bool:
+    return False
 
 
 def watch_end(task: AnyTask) -> None:

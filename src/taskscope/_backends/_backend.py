@@ -117,11 +117,6 @@ class Backend(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def sees_ends(self) -> bool:
-        """Whether the tracking drops a task from its table as soon as it ends."""
-        ...
-
-    @property
     def Cancelled(self) -> type[BaseException] | tuple[type[BaseException], ...]:
         """What a cancellation from outside is raised as, and Ctrl-C where that comes in its place."""
         ...
@@ -149,6 +144,10 @@ class Backend(Protocol):
 
     def outcome(self, task: AnyTask) -> tuple[Outcome | None, BaseException | None]:
         """How a task ended, None where that was not seen. Nobody else must take it for a look at what it raised."""
+        ...
+
+    def drop_ended(self, table: TaskTable) -> bool:
+        """Has a large table's tasks dropped as they end from now on, where the library tells of every end."""
         ...
 
     def watch_end(self, task: AnyTask) -> None:

@@ -19,11 +19,11 @@ from taskscope._backends._trio_tracking import TrioTracking, tracking_of_run
 from taskscope._backends._trio_tracking import running_tracking as running_tracking
 from taskscope._backends._watchdog import start_thread
 from taskscope._report import Outcome
+from taskscope._table import TaskTable
 
 T = TypeVar("T")
 
 name: Final = "trio"
-sees_ends: Final = True
 
 # Ctrl-C is raised at whatever the main task waits for, as a cancellation is.
 Cancelled: Final = (trio.Cancelled, KeyboardInterrupt)
@@ -75,6 +75,11 @@ def where_it_waits(task: Any) -> int:
     if is_done(task) or is_runnable(task) or task._runner is not _runner_here():
         return 0
     return int(task._schedule_points) + 1
+
+
+def drop_ended(table: TaskTable) -> bool:
+    running_tracking().drop_ended(table)
+    return True
 
 
 def watch_end(task: Any) -> None:
