@@ -95,6 +95,7 @@ class BodyEnd:
             self.body = diagnosis.record(self._host, self._table.host_row)
         for task in tasks:
             self.tasks[task] = diagnosis.record(task, rows.get(task, NO_SITE))
+            self._table.backend.watch_end(task)
         self._cancel.cancel()
 
 

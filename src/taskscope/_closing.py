@@ -9,10 +9,10 @@ from typing import Any, final
 
 from taskscope._backends._backend import Backend
 from taskscope._cancelling import Cancelling
-from taskscope._diagnosis.awaitables import coroutine_of
 from taskscope._diagnosis.describe import describe, group_name, owning_group, safe_repr
 from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._diagnosis.stack import task_chain
+from taskscope._diagnosis.tasks import coroutine_of
 from taskscope._policy import Policy
 from taskscope._proving import prove_tasks, prove_while_host_waits
 from taskscope._report import TaskRecord

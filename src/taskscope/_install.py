@@ -185,12 +185,14 @@ def run(
         if asyncio._get_running_loop() is not None or running_trio() is not None:
             raise RuntimeError("taskscope.run() cannot be called from a running event loop; open a TaskScope there")
         scope = TaskScope._of(checked, name or main.__qualname__, (main.cr_code, -1))  # pyright: ignore[reportPrivateUsage]
+        result: T
         if backend == "trio":
             import trio
 
-            return trio.run(_in_root, main, scope)
+            result = trio.run(_in_root, main, scope)
+            return result
         with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
-            result: T = runner.run(_in_root(main, scope))
+            result = runner.run(_in_root(main, scope))
             return result
     finally:
         if inspect.iscoroutine(main):

@@ -15,7 +15,6 @@ from taskscope._diagnosis.registries import callbacks_of, registries_of_anyio, r
 from taskscope._diagnosis.stack import task_chain
 from taskscope._table import AnyTask, TaskTable
 
-
 NO_PROOF = Proof({}, 0, "deadlocks are not proven on Trio in this version")
 
 

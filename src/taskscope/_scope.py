@@ -235,7 +235,8 @@ class TaskScope:
         if is_off():
             self._state = "off"
             return False
-        self._table.backend = backend = backend_here()
+        backend = backend_here()
+        self._table.use(backend)
         self._tracking = tracking = backend.running_tracking()
         tracking.acquire()
         self._losses = tracking.losses
@@ -250,7 +251,7 @@ class TaskScope:
 
     def _open_as_root(self, backend: Backend, tracking: Tracking) -> None:
         """Opens a scope that has no body and owns what is spawned outside any other."""
-        self._table.backend = backend
+        self._table.use(backend)
         self._tracking = tracking
         tracking.acquire()
         self._losses = tracking.losses

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar, Token
@@ -95,6 +96,12 @@ class TaskTable:
         self.last_code: CodeType | None = None
         self.last_row: Row = NO_SITE
         self.note = note
+
+    def use(self, backend: Backend) -> None:
+        """Says what runs the tasks. Where their ends are seen there is nothing to sweep."""
+        self.backend = backend
+        if backend.sees_ends:
+            self.threshold = sys.maxsize
 
     def pending(self) -> list[AnyTask]:
         if not self.rows:

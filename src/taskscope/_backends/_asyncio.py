@@ -26,6 +26,7 @@ from taskscope._table import AnyTask
 T = TypeVar("T")
 
 name: Final = "asyncio"
+sees_ends: Final = False
 
 Cancelled: Final = asyncio.CancelledError
 
@@ -75,6 +76,10 @@ def outcome(task: AnyTask) -> tuple[Outcome, BaseException | None]:
     # Not task.exception(): that would mark it as retrieved, and asyncio's own message about it would be lost.
     error = getattr(task, "_exception", None)
     return ("finished", None) if error is None else ("failed", error)
+
+
+def watch_end(task: AnyTask) -> None:
+    pass  # tasks keep it
 
 
 def outcome_of_cancelled(task: AnyTask) -> tuple[Outcome, BaseException | None]:

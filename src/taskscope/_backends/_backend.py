@@ -117,6 +117,11 @@ class Backend(Protocol):
     @property
     def name(self) -> str: ...
     @property
+    def sees_ends(self) -> bool:
+        """Whether the tracking drops a task from its table as soon as it ends."""
+        ...
+
+    @property
     def Cancelled(self) -> type[BaseException] | tuple[type[BaseException], ...]:
         """What a cancellation from outside is raised as, and Ctrl-C where that comes in its place."""
         ...
@@ -142,11 +147,15 @@ class Backend(Protocol):
         """A number that changes when a blocked task has run meanwhile; 0 for one that is not blocked."""
         ...
 
-    def outcome(self, task: AnyTask) -> tuple[Outcome, BaseException | None]:
-        """How a task ended, which nobody else must take for having looked at what it raised."""
+    def outcome(self, task: AnyTask) -> tuple[Outcome | None, BaseException | None]:
+        """How a task ended, None where that was not seen. Nobody else must take it for a look at what it raised."""
         ...
 
-    def outcome_of_cancelled(self, task: AnyTask) -> tuple[Outcome, BaseException | None]:
+    def watch_end(self, task: AnyTask) -> None:
+        """Makes sure that the outcome of a pending task will be seen."""
+        ...
+
+    def outcome_of_cancelled(self, task: AnyTask) -> tuple[Outcome | None, BaseException | None]:
         """How a task ended that has been cancelled by us."""
         ...
 

@@ -23,6 +23,7 @@ from taskscope._report import Outcome
 T = TypeVar("T")
 
 name: Final = "trio"
+sees_ends: Final = True
 
 # Ctrl-C is raised at whatever the main task waits for, as a cancellation is.
 Cancelled: Final = (trio.Cancelled, KeyboardInterrupt)
@@ -76,14 +77,18 @@ def where_it_waits(task: Any) -> int:
     return int(task._schedule_points) + 1
 
 
-def outcome(task: Any) -> tuple[Outcome, BaseException | None]:
+def watch_end(task: Any) -> None:
+    take_over(task)
+
+
+def outcome(task: Any) -> tuple[Outcome | None, BaseException | None]:
     stand_in = stand_in_of(task)
     if stand_in is not None and stand_in.outcome is not None:
         return stand_in.outcome, stand_in.error
     return outcome_seen(task)
 
 
-def outcome_of_cancelled(task: Any) -> tuple[Outcome, BaseException | None]:
+def outcome_of_cancelled(task: Any) -> tuple[Outcome | None, BaseException | None]:
     return outcome(task)
 
 

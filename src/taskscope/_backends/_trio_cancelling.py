@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from types import CodeType, FrameType
-from typing import Any, final
+from typing import Any, cast, final
 
 import trio
 from trio._core._run import CancelStatus  # there is no public way to a task's place among the cancel scopes
@@ -92,10 +92,11 @@ class TakenOver:
             self.outcome = "finished"
             raise
         except BaseException as error:
-            self.error = error
-            self.outcome = "cancelled" if isinstance(error, trio.Cancelled) else "failed"
+            if is_cancellation(error):
+                self.outcome = "cancelled"
+            else:
+                self.outcome, self.error = "failed", error
             if self._leave_scope(error):
-                self.outcome, self.error = "cancelled", None
                 raise StopIteration from None
             raise
 
@@ -105,6 +106,13 @@ class TakenOver:
         if scope is None:
             return False
         return bool(scope.__exit__(None if error is None else type(error), error, None))
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether an exception is a cancellation, or a group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_cancellation, cast("BaseExceptionGroup[BaseException]", error).exceptions))
+    return isinstance(error, trio.Cancelled)
 
 
 def take_over(task: Any) -> TakenOver:

@@ -12,6 +12,7 @@ from typing import Any, final
 import trio
 from trio.lowlevel import Task
 
+from taskscope._backends._trio_cancelling import is_cancellation
 from taskscope._backends._watchdog import Watchdog
 from taskscope._report import Outcome
 
@@ -21,9 +22,9 @@ PATIENCE = 0.2
 _ended: weakref.WeakKeyDictionary[Task, tuple[Outcome, BaseException | None]] = weakref.WeakKeyDictionary()
 
 
-def outcome_seen(task: Task) -> tuple[Outcome, BaseException | None]:
-    """How a task ended while a scope waited for it. Trio does not keep that."""
-    return _ended.get(task, ("finished", None))
+def outcome_seen(task: Task) -> tuple[Outcome | None, BaseException | None]:
+    """How a task ended while a scope waited for it, None for any other. Trio does not keep that."""
+    return _ended.get(task, (None, None))
 
 
 @final
@@ -121,7 +122,7 @@ class _Wait(trio.abc.Instrument):
                 continue
             if traceback.tb_frame.f_code is task.coro.cr_code:
                 self._known_errors.add(id(error))
-                return ("cancelled", None) if isinstance(error, trio.Cancelled) else ("failed", error)
+                return ("cancelled", None) if is_cancellation(error) else ("failed", error)
         return "finished", None
 
 
