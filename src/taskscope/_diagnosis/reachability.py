@@ -61,9 +61,9 @@ _HOLDERS_BY_NAME: Final = frozenset({("anyio._backends._asyncio", "TestRunner")}
 _mro: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
 _name: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__
 
-_callback: Final[Callable[[object], object]] = weakref.ref.__dict__["__callback__"].__get__
+callback_of: Final[Callable[[object], object]] = weakref.ref.__dict__["__callback__"].__get__
 
-_FREE_THREADED: Final = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+FREE_THREADED: Final = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def prove(
     held: how the host was held when it began what it is stuck in. With more references now somebody else has come to
         hold it, who might do anything.
     """
-    if _FREE_THREADED:
+    if FREE_THREADED:
         return Proof({}, 0, "reference counts are not exact on this build of Python")
     if not DICTS_CAN_BE_SEEN:
         return Proof({}, 0, "the dicts of objects cannot be seen on this build of Python")
@@ -239,7 +239,7 @@ class _Search:
         return self.graph.outside[place] > 0 or self._is_alive_by_nature(place, obj)
 
     def _is_alive_by_nature(self, place: int, obj: Any) -> bool:
-        if issubclass(class_of(obj), weakref.ref) and (_callback(obj) is not None or self.graph.targets_of(place)):
+        if issubclass(class_of(obj), weakref.ref) and (callback_of(obj) is not None or self.graph.targets_of(place)):
             return True  # whoever ends the referent runs the callback, unless that is past and only its trace was seen
         if id(class_of(obj)) in self.graph.opaque:
             return True
