@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Final, TypeVar, final
 
+from taskscope._backends._anyio import spare_siblings
 from taskscope._backends._asyncio_clock import AsyncioClock
 from taskscope._backends._cycles import cancel_by_waking, cancel_here
 from taskscope._backends._factory import LoopTracking, tracking_of
@@ -110,6 +111,7 @@ def cancel(task: AnyTask, host: AnyTask) -> tuple[bool, int]:
     A task that awaits the host passes its cancellation on to it. That is our own doing and is taken back.
     """
     before = host.cancelling()
+    spare_siblings(task)
     delivered = _cancel(task)
     if host.cancelling() > before:
         cancel_by_waking(task)  # what it awaits waits for it
