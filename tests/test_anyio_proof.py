@@ -751,6 +751,15 @@ def test_a_program_that_anyio_runs_is_proven(options: dict[str, bool]) -> None:
     anyio.run(main, backend_options=options)
 
 
+def test_a_program_with_a_thread_that_waits_for_work_is_proven() -> None:
+    async def main() -> None:
+        await anyio.to_thread.run_sync(int)
+        with pytest.raises(DeadlockError):
+            await watched(two_locks)
+
+    anyio.run(main)
+
+
 # -------------------------------------------------------------------------------------------- who can still end a body
 
 kept: list[Any] = []
