@@ -332,6 +332,23 @@ async def one_who_fails_in_the_group_round(keep: Keep) -> None:
         return
 
 
+@plant(lambda event: event.set())
+async def one_who_knows_weakly_what_another_waits_for(keep: Keep) -> None:
+    known: list[Any] = []
+
+    async def waits() -> None:
+        event = anyio.Event()
+        known.append(weakref.ref(event))
+        await event.wait()
+
+    asyncio.create_task(waits())  # in no group, where one who fails could wake the other
+    await asyncio.sleep(0)
+    event = anyio.Event()
+    keep(event)
+    await event.wait()
+    known.pop()().set()
+
+
 if HAS_HANDLES:
 
     @plant(lambda handle: handle.cancel())
