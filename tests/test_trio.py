@@ -1024,3 +1024,44 @@ def test_a_scope_inside_of_a_fixture_like_context_manager() -> None:
     leak = only(trio.run(main).leaks)
     assert "nursery" in str(leak.owner)
     assert "helper" in str(leak.owner)
+
+
+class TestTheTable:
+    def test_finished_tasks_do_not_pile_up(self) -> None:
+        async def main() -> tuple[int, Report]:
+            most = 0
+            async with trio.open_nursery() as nursery:
+                async with TaskScope() as scope:
+                    for _ in range(50):
+                        for _ in range(50):
+                            nursery.start_soon(trio.lowlevel.checkpoint)
+                        while nursery.child_tasks:
+                            await trio.lowlevel.cancel_shielded_checkpoint()
+                        most = max(most, len(scope._table.rows))
+            return most, scope.report
+
+        most, report = trio.run(main)
+        assert most <= 128
+        assert report.spawned == 2_500
+
+    def test_nor_do_those_of_many_that_end_without_another_spawn(self) -> None:
+        async def main() -> tuple[list[int], Report]:
+            counts = []
+            async with trio.open_nursery() as nursery:
+                async with TaskScope() as scope:
+                    for _ in range(2):
+                        for _ in range(1_000):
+                            nursery.start_soon(trio.sleep, 0.01)
+                        counts.append(len(scope._table.rows))
+                        while nursery.child_tasks:
+                            await trio.sleep(0.001)
+                        counts.append(len(scope._table.rows))
+                        assert len(instruments_here()) == 1
+            assert not instruments_here()
+            return counts, scope.report
+
+        counts, report = trio.run(main)
+        assert counts[0] >= 1_000
+        assert max(counts[1::2]) <= 128
+        assert report.ok
+        assert report.spawned == 2_000

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from taskscope._diagnosis.describe import group_name, owning_group
+from taskscope._diagnosis.groups import group_name, owning_group
 
 Opens = Callable[[Callable[[], None]], Coroutine[Any, Any, Any]]
 
@@ -79,7 +79,7 @@ async def for_a_class(look: Callable[[], None]) -> None:
         (in_a_block, "in_a_block", "nursery"),
         (among_others, "among_others", "nursery"),
         (in_anyio_s_block, "in_anyio_s_block", "AnyIO task group"),
-        (in_a_context_manager, "fixture", "nursery"),
+        (in_a_context_manager, "in_a_context_manager.<locals>.fixture", "nursery"),
         (on_a_stack, "on_a_stack", "nursery"),
         (for_a_class, None, "nursery"),
     ],
@@ -98,10 +98,8 @@ def test_the_place_where_a_nursery_was_opened_is_named(opens: Opens, function: s
             nursery.start_soon(opens, look, name="opener")
 
     trio.run(main)
-    expected = f"{kind} opened by task 'opener'"
-    if function is not None:
-        expected += f" at test_trio_groups.py:{line_of(opens)} ({function})"
-    assert seen == [expected]
+    place = "" if function is None else f"in '{function}' (test_trio_groups.py:{line_of(opens)}) "
+    assert seen == [f"{kind} opened {place}by task 'opener'"]
 
 
 def children_of_all() -> list[Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from taskscope._backends._backend import Backend
 from taskscope._closing import Closing
-from taskscope._diagnosis.describe import safely
+from taskscope._diagnosis.safely import safely
 from taskscope._errors import DeadlockError, ScopeTimeoutError, TaskLeakError, TaskLeakWarning
 from taskscope._frames import frame_at
 from taskscope._policy import OnReport, Policy

@@ -58,7 +58,9 @@ class Cancelling:
         """
         tasks = dict.fromkeys(pending)
         alive = {id(self._rows[task]) for task in tasks}
-        own = [task for task in tasks if not self._backend.is_ended_by_another(task, tasks)]
+        own = {task: None for task in tasks if not self._backend.is_ended_by_another(task, tasks)}
+        for task in tasks.keys() - own:
+            self._backend.watch_end(task)
         due = [task for task in own if self._is_due(task, alive, hurry) and (last or not self._is_one_too_many(task))]
         self._at_first = self._at_first or len(due)
         return sum([self._cancel(task) for task in due])

@@ -9,8 +9,9 @@ from typing import Any, final
 
 from taskscope._backends._backend import Backend
 from taskscope._cancelling import Cancelling
-from taskscope._diagnosis.describe import describe, group_name, owning_group, safe_repr
+from taskscope._diagnosis.describe import describe, safe_repr
 from taskscope._diagnosis.diagnosis import Diagnosis
+from taskscope._diagnosis.groups import group_name, owning_group
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.tasks import coroutine_of
 from taskscope._policy import Policy
@@ -59,6 +60,7 @@ class Closing:
         self._awaits_echo = False
         self._seen_leaking: set[AnyTask] = set()
         self._stuck: dict[int, tuple[int, ...]] = {}
+        self._owners: dict[AnyTask, str | None] = {}
         self._started = self._clock.time()
         self._settled = self._started
 
@@ -87,8 +89,12 @@ class Closing:
         return self._pending()
 
     async def _look_for_proof(self) -> None:
-        proof = await self.backend.called_back(lambda future: prove_tasks(self._table, future))
-        self._stuck = {} if proof is None else proof.stuck
+        await self.backend.called_back(self._look)
+
+    def _look(self, waited_for: object) -> None:
+        """Looks at what only shows while the host is suspended."""
+        self._stuck = prove_tasks(self._table, waited_for).stuck
+        self._owners = {task: _owner_of(task) for task in self._table.pending()[:DESCRIBED_LIMIT]}
 
     async def guarded(self, work: Coroutine[Any, Any, None], *, shield: bool) -> bool:
         """Runs our own waiting. A cancellation from outside is kept for later. False when one came."""
@@ -148,7 +154,11 @@ class Closing:
     def _outer_group(self, task: AnyTask) -> str | None:
         """The group that holds a task, where that group was opened outside the scope."""
         group, opener = owning_group(task)
-        if group is None or opener is None or self.backend.is_done(opener) or opener in self._table.rows:
+        if group is None or opener is None or self.backend.is_done(opener):
+            return None
+        if opener in self._table.rows and opener not in self.transferred:
+            return None
+        if opener is self._host and self.backend.is_opened_since(group, opener, self._table.groups_before):
             return None
         return group_name(group, opener)
 
@@ -196,10 +206,9 @@ class Closing:
 
     def _leak(self, task: AnyTask, diagnosis: Diagnosis) -> TaskRecord:
         row = self._waited_for[task]
-        group, opener = owning_group(task)
         return replace(
             diagnosis.record(task, row),
-            owner=None if group is None else group_name(group, opener),
+            owner=self._owners[task] if task in self._owners else _owner_of(task),
             closed_scope=self._table.closed_scope_of(task),
         )
 
@@ -251,6 +260,11 @@ class Closing:
         omitted = len(late) - len(self.late)
         if omitted:
             self.coverage = (f"{omitted:,} more tasks ended late, too many to describe",)
+
+
+def _owner_of(task: AnyTask) -> str | None:
+    group, opener = owning_group(task)
+    return None if group is None else group_name(group, opener)
 
 
 def late_record(backend: Backend, task: AnyTask, row: Row) -> TaskRecord:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from taskscope._backends import _asyncio as backend
-from taskscope._diagnosis.folding import is_internal
+from taskscope._diagnosis.folding import is_own
 from taskscope._diagnosis.host import NOT_HELD, Held, held_now
 from taskscope._diagnosis.reachability import Proof, prove
 from taskscope._diagnosis.registries import callbacks_of, registries_of_anyio, registries_of_asyncio
@@ -106,7 +106,7 @@ def _own_types() -> tuple[type, ...]:
 def _own_coroutines(host: AnyTask | None) -> list[object]:
     """The coroutines of ours that a host has come to: they hold what a scope works on."""
     links = () if host is None else task_chain(host).links
-    return [link.holder for link in links if is_internal(link.code)]
+    return [link.holder for link in links if is_own(link.code)]
 
 
 def _coroutines(host: AnyTask | None) -> list[object]:

@@ -236,11 +236,12 @@ class TaskScope:
             self._state = "off"
             return False
         backend = backend_here()
-        self._table.use(backend)
+        self._table.backend = backend
         self._tracking = tracking = backend.running_tracking()
         tracking.acquire()
         self._losses = tracking.losses
         self._table.host = host = backend.current_task()
+        self._table.groups_before = backend.number_of_groups(host)
         owner = tracking.owner_of_scope(host)
         self._table.parent = owner.table
         self._table.host_row = owner.origin
@@ -251,7 +252,7 @@ class TaskScope:
 
     def _open_as_root(self, backend: Backend, tracking: Tracking) -> None:
         """Opens a scope that has no body and owns what is spawned outside any other."""
-        self._table.use(backend)
+        self._table.backend = backend
         self._tracking = tracking
         tracking.acquire()
         self._losses = tracking.losses

@@ -21,12 +21,11 @@ from taskscope._backends._watchdog import one_turn as one_turn
 from taskscope._diagnosis.awaitables import UNKNOWN, waiter_of
 from taskscope._diagnosis.awaitables import is_done as is_future_done
 from taskscope._report import Outcome
-from taskscope._table import AnyTask
+from taskscope._table import AnyTask, TaskTable
 
 T = TypeVar("T")
 
 name: Final = "asyncio"
-sees_ends: Final = False
 
 Cancelled: Final = asyncio.CancelledError
 
@@ -78,6 +77,10 @@ def outcome(task: AnyTask) -> tuple[Outcome, BaseException | None]:
     return ("finished", None) if error is None else ("failed", error)
 
 
+def drop_ended(table: TaskTable) -> bool:
+    return False
+
+
 def watch_end(task: AnyTask) -> None:
     pass  # tasks keep it
 
@@ -87,6 +90,14 @@ def outcome_of_cancelled(task: AnyTask) -> tuple[Outcome, BaseException | None]:
         return "cancelled", None
     error = task.exception()
     return ("finished", None) if error is None else ("failed", error)
+
+
+def number_of_groups(host: AnyTask | None) -> int:
+    return 0
+
+
+def is_opened_since(group: object, opener: AnyTask, number: int) -> bool:
+    return False
 
 
 def is_ended_by_another(task: AnyTask, pending: Container[AnyTask]) -> bool:

@@ -117,11 +117,6 @@ class Backend(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def sees_ends(self) -> bool:
-        """Whether the tracking drops a task from its table as soon as it ends."""
-        ...
-
-    @property
     def Cancelled(self) -> type[BaseException] | tuple[type[BaseException], ...]:
         """What a cancellation from outside is raised as, and Ctrl-C where that comes in its place."""
         ...
@@ -151,12 +146,24 @@ class Backend(Protocol):
         """How a task ended, None where that was not seen. Nobody else must take it for a look at what it raised."""
         ...
 
+    def drop_ended(self, table: TaskTable) -> bool:
+        """Has a large table's tasks dropped as they end from now on, where the library tells of every end."""
+        ...
+
     def watch_end(self, task: AnyTask) -> None:
         """Makes sure that the outcome of a pending task will be seen."""
         ...
 
     def outcome_of_cancelled(self, task: AnyTask) -> tuple[Outcome | None, BaseException | None]:
         """How a task ended that has been cancelled by us."""
+        ...
+
+    def number_of_groups(self, host: AnyTask | None) -> int:
+        """How many task groups a task has opened that are open, 0 where that cannot be told."""
+        ...
+
+    def is_opened_since(self, group: object, opener: AnyTask, number: int) -> bool:
+        """Whether a task has opened a group when so many were open."""
         ...
 
     def is_ended_by_another(self, task: AnyTask, pending: Container[AnyTask]) -> bool:

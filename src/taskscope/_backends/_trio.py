@@ -19,11 +19,11 @@ from taskscope._backends._trio_tracking import TrioTracking, tracking_of_run
 from taskscope._backends._trio_tracking import running_tracking as running_tracking
 from taskscope._backends._watchdog import start_thread
 from taskscope._report import Outcome
+from taskscope._table import TaskTable
 
 T = TypeVar("T")
 
 name: Final = "trio"
-sees_ends: Final = True
 
 # Ctrl-C is raised at whatever the main task waits for, as a cancellation is.
 Cancelled: Final = (trio.Cancelled, KeyboardInterrupt)
@@ -77,6 +77,11 @@ def where_it_waits(task: Any) -> int:
     return int(task._schedule_points) + 1
 
 
+def drop_ended(table: TaskTable) -> bool:
+    running_tracking().drop_ended(table)
+    return True
+
+
 def watch_end(task: Any) -> None:
     take_over(task)
 
@@ -90,6 +95,14 @@ def outcome(task: Any) -> tuple[Outcome | None, BaseException | None]:
 
 def outcome_of_cancelled(task: Any) -> tuple[Outcome | None, BaseException | None]:
     return outcome(task)
+
+
+def number_of_groups(host: Any) -> int:
+    return len(host.child_nurseries)
+
+
+def is_opened_since(group: object, opener: Any, number: int) -> bool:
+    return group in opener.child_nurseries[number:]
 
 
 def is_ended_by_another(task: Any, pending: Container[Any]) -> bool:
@@ -112,13 +125,11 @@ def cancel_without_waiting(task: Any) -> None:
 
 def why_immune(task: Any) -> str | None:
     stand_in = stand_in_of(task)
-    if stand_in is not None and stand_in.is_shielded():
-        return "it is inside a shielded cancel scope, which no cancel reaches"
-    nursery = task.parent_nursery
-    parent = None if nursery is None else nursery.parent_task
-    if stand_in is None and parent is not None and stand_in_of(parent) is not None:
-        return f"for its parent {parent.name} to end, which has not done so"
-    return None
+    if stand_in is None:
+        return None
+    if not stand_in.is_cancelled:
+        return f"it ends when task {task.parent_nursery.parent_task.name!r} does, whose nursery it is in"
+    return "it is inside a shielded cancel scope, which no cancel reaches" if stand_in.is_shielded() else None
 
 
 def refuse(task: Any) -> None:

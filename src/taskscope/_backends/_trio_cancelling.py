@@ -70,6 +70,10 @@ class TakenOver:
         self._is_refused = True
         self.cancel()
 
+    @property
+    def is_cancelled(self) -> bool:
+        return self._scope is not None
+
     def is_shielded(self) -> bool:
         """Whether the task is where a cancel does not reach it."""
         status: Any = self._task._cancel_status

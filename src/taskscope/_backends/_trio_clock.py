@@ -85,6 +85,8 @@ class _Wait(trio.abc.Instrument):
         self.left: set[Any] = set(tasks)
         self._released = trio.Event()
         self._known_errors = {id(error) for task in self.left for error in _errors_beside(task)}
+        # By their ids: whoever holds a frame holds all that its code has in its variables.
+        self._frames = {task: id(task.coro.cr_frame) for task in self.left}
 
     def left_to_the_world(self) -> bool:
         """Whether any of the tasks waits for what is outside of the run, a socket or a thread."""
@@ -120,8 +122,7 @@ class _Wait(trio.abc.Instrument):
             traceback = error.__traceback__
             if id(error) in self._known_errors or traceback is None:
                 continue
-            if traceback.tb_frame.f_code is task.coro.cr_code:
-                self._known_errors.add(id(error))
+            if id(traceback.tb_frame) == self._frames[task]:
                 return ("cancelled", None) if is_cancellation(error) else ("failed", error)
         return "finished", None
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from contextlib import suppress
 from contextvars import Context
 from typing import Any, NamedTuple, final
 
 import trio
+from trio._core._run import GLOBAL_RUN_CONTEXT
 from trio.lowlevel import RunVar
 
 from taskscope._backends._budget import Budget
 from taskscope._site import note_site
-from taskscope._table import NO_SITE, Row, TaskTable, tag
+from taskscope._table import FEW, NO_SITE, Row, TaskTable, tag
+
+# Where `trio.lowlevel.current_task` looks, which takes three times as long.
+_run_context: Any = GLOBAL_RUN_CONTEXT
 
 # From the hook to the caller of `Nursery.start_soon`, by way of `Instruments.call` and `Runner.spawn_impl`.
 _DEPTH = 4
@@ -37,10 +42,7 @@ NOBODY = Owner(None, NO_SITE)
 
 @final
 class TrioTracking(trio.abc.Instrument):
-    """What taskscope keeps for one run of Trio's, and the instrument by which it sees the tasks of that run.
-
-    Tasks that end are dropped at once, so a table holds the pending ones only.
-    """
+    """What taskscope keeps for one run of Trio's, and the instrument by which it sees what is spawned there."""
 
     def __init__(self) -> None:
         self.installation: Any = None
@@ -51,7 +53,8 @@ class TrioTracking(trio.abc.Instrument):
         task: Any = trio.lowlevel.current_task()
         self._runner = task._runner
         # Tasks that belong to another table than their context names.
-        self._moved: dict[Any, TaskTable | None] = {}
+        self._moved: weakref.WeakKeyDictionary[Any, TaskTable | None] = weakref.WeakKeyDictionary()
+        self._ends: _Ends | None = None
 
     def acquire(self) -> None:
         if not self.is_on_loop():
@@ -63,6 +66,9 @@ class TrioTracking(trio.abc.Instrument):
     def release(self) -> None:
         self._users -= 1
         if not self._users:
+            if self._ends is not None:
+                self._ends.stop()
+                self._ends = None
             with suppress(KeyError, RuntimeError):  # removed by somebody else, or the run is over
                 trio.lowlevel.remove_instrument(self)
 
@@ -75,8 +81,14 @@ class TrioTracking(trio.abc.Instrument):
             "remove_instrument() or by Trio, which removes one that raises"
         )
 
+    def drop_ended(self, table: TaskTable) -> None:
+        """Has the tasks of a table dropped as they end, as long as it is a large one."""
+        if self._ends is None or not self._ends.tables:
+            self._ends = _Ends()
+        self._ends.tables.add(table)
+
     def owner_of_spawn(self) -> Owner:
-        return self._owner(_tag_in(trio.lowlevel.current_task().context), _current_task())
+        return self._owner(_tag_in(trio.lowlevel.current_task().context), trio.lowlevel.current_task())
 
     def owner_of_scope(self, host: Any) -> Owner:
         return self._owner(_tag_in(host.context), host)
@@ -104,15 +116,16 @@ class TrioTracking(trio.abc.Instrument):
         return False
 
     def task_spawned(self, task: Any) -> None:
+        # This is the hot path: each line of it is paid by every spawn.
         table: Any = task.context.get(tag)
-        parent = _current_task()
-        if table is None or table.backend.name != "trio":
+        parent = getattr(_run_context, "task", None)
+        if table is None:
             self._record_untagged(task, parent)
             return
         rows = table.rows
         origin = table.host_row if parent is table.host else rows.get(parent)
         if origin is None:
-            self._record(task, self._owner(table, parent), in_context=table)
+            self._record_unusual(task, table, parent)
             return
         if table.note is not None:
             rows[task] = table.note(sys._getframe(1), origin)  # pyright: ignore[reportPrivateUsage]
@@ -124,14 +137,6 @@ class TrioTracking(trio.abc.Instrument):
             rows[task] = row
         if len(rows) > table.threshold:
             table.tidy(task)
-
-    def task_exited(self, task: Any) -> None:
-        table: Any = self._moved.pop(task) if task in self._moved else task.context.get(tag) or self.root
-        while table is not None:
-            if table.rows.pop(task, None) is not None:
-                table.swept += 1
-                return
-            table = table.parent
 
     def _owner(self, table: TaskTable | None, parent: Any) -> Owner:
         if parent in self._moved:
@@ -147,6 +152,13 @@ class TrioTracking(trio.abc.Instrument):
             return NOBODY
         row = table.host_row if parent is table.host else table.rows.get(parent, NO_SITE)
         return Owner(table, row, closed)
+
+    def _record_unusual(self, task: Any, table: TaskTable, parent: Any) -> None:
+        """Records a task that was not spawned by one of its scope's: by a callback, say, or one that has been moved."""
+        if table.backend.name != "trio":
+            self._record_untagged(task, parent)
+        else:
+            self._record(task, self._owner(table, parent), in_context=table)
 
     def _record_untagged(self, task: Any, parent: Any) -> None:
         """Records a task whose context names no scope: that of the spawner has been put aside, or there is none."""
@@ -174,6 +186,29 @@ class TrioTracking(trio.abc.Instrument):
             table.tidy(task)
 
 
+@final
+class _Ends(trio.abc.Instrument):
+    """Sees the tasks of large tables end. An instrument of its own: it is at work only where it is needed."""
+
+    def __init__(self) -> None:
+        self.tables: set[TaskTable] = set()
+        trio.lowlevel.add_instrument(self)
+
+    def task_exited(self, task: Any) -> None:
+        for table in list(self.tables):
+            if table.rows.pop(task, None) is not None:
+                table.swept += 1
+            if len(table.rows) < FEW:
+                self.tables.discard(table)
+                table.expect_few()
+        if not self.tables:
+            self.stop()
+
+    def stop(self) -> None:
+        with suppress(KeyError, RuntimeError):
+            trio.lowlevel.remove_instrument(self)
+
+
 _tracking: RunVar[TrioTracking] = RunVar("taskscope")
 
 
@@ -190,13 +225,6 @@ def tracking_of_run(runner: Any) -> TrioTracking | None:
     """The tracking of a run, which can be another thread's; None where it has none."""
     found: TrioTracking | None = runner._locals.get(_tracking)
     return found
-
-
-def _current_task() -> Any:
-    try:
-        return trio.lowlevel.current_task()
-    except RuntimeError:  # a callback of the loop
-        return None
 
 
 def _tag_in(context: Context) -> TaskTable | None:

@@ -23,7 +23,7 @@ except ImportError:  # pragma: no cover - an interpreter without asyncio's C cod
 _PyFuture: Final = cast("type[asyncio.Future[Any]]", asyncio.futures._PyFuture)  # type: ignore[attr-defined]
 _PyTask: Final = cast("type[asyncio.Task[Any]]", asyncio.tasks._PyTask)  # type: ignore[attr-defined]
 C_TASK: Final = cast("type[asyncio.Task[Any]]", _CTask)
-_TASKS: Final = (cast("type[asyncio.Task[Any]]", _CTask), _PyTask)
+TASKS: Final = (cast("type[asyncio.Task[Any]]", _CTask), _PyTask)
 
 FUTURES: Final = (cast("type[asyncio.Future[Any]]", _CFuture), _PyFuture)
 PYTHON_FUTURE_AWAIT: Final[types.CodeType] = _PyFuture.__await__.__code__
@@ -62,12 +62,16 @@ _LARGEST_COLLECTION: Final = 100
 _MOST_CONTAINERS: Final = 100
 
 
+def is_exactly(obj: object, kind: type) -> bool:
+    return type(obj) is kind
+
+
 def is_future(obj: object) -> bool:
     return issubclass(type(obj), FUTURES)
 
 
 def is_task(obj: object) -> bool:
-    return issubclass(type(obj), _TASKS)
+    return issubclass(type(obj), TASKS)
 
 
 def is_done(future: Any) -> bool:
@@ -188,7 +192,7 @@ def coroutine_of(task: Any) -> object:
     """
     if is_done(task):
         return None  # CPython 3.12.1 crashes when an eager task is asked that ended at once
-    for known in _TASKS:
+    for known in TASKS:
         if issubclass(type(task), known):
             return known.get_coro(task)
     method: Any = _class_attribute(task, "get_coro")
@@ -200,3 +204,11 @@ def coroutine_of(task: Any) -> object:
 def waiter_of(task: object) -> object:
     """The future that a task waits for, None where it waits for none, `UNKNOWN` where it does not show that."""
     return field_of(task, "_fut_waiter")
+
+
+def done_callbacks(task: object) -> list[Any]:
+    """What is called when a task or future is done."""
+    entries = c_field(task, "_callbacks")
+    if entries is UNKNOWN:  # in pure Python
+        entries = fields(task).get("_callbacks")
+    return [callback for callback, *_ in cast("list[tuple[Any, ...]]", entries or [])]

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, final
 
-from taskscope._diagnosis.describe import describe, safely
+from taskscope._diagnosis.describe import describe
 from taskscope._diagnosis.holders import lock_at, lock_holders
 from taskscope._diagnosis.joining import awaited_tasks, joining
+from taskscope._diagnosis.safely import safely
 from taskscope._diagnosis.stack import Chain, task_chain
 from taskscope._diagnosis.tasks import is_ended, name_of
 from taskscope._diagnosis.trio_tasks import is_trio_task

@@ -33,7 +33,7 @@ _EXITS: Final = ("__aexit__", "__exit__")
 
 
 def opened_in(chain: Chain, is_manager: Callable[[object], bool]) -> str | None:
-    """Where a group was opened: `"conftest.py:12 (tg_fixture)"`. None where that cannot be told.
+    """Where a group was opened: `'tg_fixture' (conftest.py:12)`. None where that cannot be told.
 
     chain: that of the task that has opened it.
     is_manager: tells the object that was entered for it.
@@ -76,7 +76,7 @@ def _place(holder: Any, manager: object) -> str | None:
     if frame is None:
         return None
     line = _line_of_block(holder, manager, code, frame.f_lasti) or frame.f_lineno
-    return f"{os.path.basename(code.co_filename)}:{line} ({code.co_name})"
+    return f"{code.co_qualname!r} ({os.path.basename(code.co_filename)}:{line})"
 
 
 def _line_of_block(holder: object, manager: object, code: types.CodeType, offset: int) -> int | None:

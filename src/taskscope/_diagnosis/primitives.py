@@ -135,7 +135,7 @@ def _socket(holder: object) -> str | None:
     return None if sock is None else socket_state(sock)
 
 
-def socket_state(sock: socket.socket) -> str:
+def socket_state(sock: Any) -> str:
     with suppress(OSError):  # not connected, or closed
         peer: Any = socket.socket.getpeername(sock)
         if peer:

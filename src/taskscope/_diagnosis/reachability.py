@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from types import AsyncGeneratorType, CellType, CoroutineType, GeneratorType
 from typing import Any, Final
 
+from taskscope._diagnosis.anyio_scopes import attribute, is_about_to_be_cancelled, scopes_round
 from taskscope._diagnosis.awaiting import code_that_awaits
 from taskscope._diagnosis.hidden_dicts import DICTS_CAN_BE_SEEN
 from taskscope._diagnosis.host import NOT_HELD, Held
@@ -137,7 +138,7 @@ class _Search:
         self._host_ids = set(self._coroutines)
         if host is not None and self._coroutines:
             self._host_ids.add(host)
-        self._known = callbacks_of((*registries_of_asyncio(), *registries))
+        self._known = callbacks_of((*registries_of_asyncio(), *registries_of_anyio(), *registries))
         limit = VISITED_LIMIT + OWN_OBJECTS * len(tasks)
         self.graph = Subgraph([tasks, *bookkeepers], own_types, limit)
 
@@ -153,6 +154,7 @@ class _Search:
             self._host_ids.clear()
         host = {position[key] for key in self._host_ids if key in position}
         quiet = own | host | self._frames_held_as_before()
+        into_host = self._way_into_host() if host else None
         outside, weak, doubtful = graph.outside, graph.weak, graph.opaque | graph.weak_kinds
         alive = [
             place
@@ -171,7 +173,7 @@ class _Search:
                 return reached
             place = alive.pop()
             for target in itertools.chain(graph.targets_of(place), graph.ways.get(place, ())):
-                if target in reached:
+                if target in reached or (place, target) == into_host:
                     continue
                 if target in host and self._only_holds(graph.objects[place], target):
                     is_holder = target == position[self._host or 0]
@@ -182,23 +184,45 @@ class _Search:
                     alive.append(target)
 
     def _is_host_held_as_before(self) -> bool:
-        """Whether nobody has come to hold a host weakly since, or its coroutines in a way that can be told."""
+        """Whether nobody has come to hold a host weakly since, or its coroutines in a way that can be told.
+
+        Where a cancel scope of AnyIO's round it has a deadline it is held by the clock.
+        """
         graph, position = self.graph, self.graph.position
         coroutines = [position[key] for key in self._coroutines if key in position]
         if not coroutines:
             return False
         if graph.outside[coroutines[0]] > self._held.coroutine_references:
             return False
+        if is_about_to_be_cancelled(graph.objects[position[self._host or 0]]):
+            return False
         if any(self._is_known_weakly(place) for place in coroutines):
             return False
-        known = self._known | callbacks_of(registries_of_anyio())
-        number = count_strange_references(graph.objects[position[self._host or 0]], known)
+        number = count_strange_references(graph.objects[position[self._host or 0]], self._known, graph.position)
         return number is not None and number <= self._held.weak_references
 
     def _frames_held_as_before(self) -> set[int]:
         places = [self.graph.position.get(frame) for frame in self._frames]
         found = zip(places, self._held.frames, strict=False)
         return {place for place, number in found if place is not None and self.graph.outside[place] <= number}
+
+    def _way_into_host(self) -> tuple[int, int] | None:
+        """The way from the cancel scope of AnyIO's that another task has put round a host to the host's own ones.
+
+        Who comes that way can cancel the host, together with all that is in its scopes, and wakes nobody.
+        """
+        graph, position = self.graph, self.graph.position
+        host = graph.objects[position[self._host or 0]]
+        own: object | None = None
+        for scope in scopes_round(host):
+            if attribute(scope, "_host_task") is host:
+                own = scope
+                continue
+            children = position.get(id(attribute(scope, "_child_scopes")))
+            if own is None or children is None or graph.outside[children] > 0:
+                return None
+            return children, position[id(own)]
+        return None
 
     def _only_holds(self, obj: Any, target: int) -> bool:
         """Whether an object is of those that hold a host because they run it or await it, and do nothing else to it."""
@@ -223,7 +247,9 @@ class _Search:
 
     def _is_known_weakly(self, place: int) -> bool:
         number = self.graph.weak[place]
-        return number > 0 and has_strange_references(self.graph.objects[place], number, self._known)
+        return number > 0 and has_strange_references(
+            self.graph.objects[place], number, self._known, self.graph.position
+        )
 
 
 def _code_of_host(tasks: list[Any], host: int | None, held: Held) -> tuple[list[int], list[int], set[int]]:

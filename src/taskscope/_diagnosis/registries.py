@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any, Final
 
-from taskscope._diagnosis.awaitables import fields
+from taskscope._diagnosis.anyio_scopes import registry_of_anyio
+from taskscope._diagnosis.awaitables import fields, is_exactly
 from taskscope._diagnosis.opaque import module_of
 
 _mro: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
@@ -30,8 +30,8 @@ def registries_of_asyncio() -> list[Any]:
 
 def registries_of_anyio() -> list[Any]:
     """The weak dict by which AnyIO knows the cancel scope that a task is in. It uses it to cancel."""
-    found = fields(sys.modules.get("anyio._backends._asyncio")).get("_task_states")
-    return [found] if type(found) is weakref.WeakKeyDictionary else []
+    found = registry_of_anyio()
+    return [] if found is None else [found]
 
 
 def callbacks_of(registries: Iterable[Any]) -> set[int]:
@@ -39,28 +39,28 @@ def callbacks_of(registries: Iterable[Any]) -> set[int]:
     return {id(registry._remove) for registry in registries}
 
 
-def has_strange_references(obj: object, number: int, known: set[int]) -> bool:
+def has_strange_references(obj: object, number: int, known: set[int], inside: Container[int] = ()) -> bool:
     """Whether an object is known weakly to anybody but registries.
 
     number: how many weak references to it there are.
     known: what `callbacks_of` said of the registries.
+    inside: ids of objects. A weak reference that is one of them is as good as any reference from there.
     """
-    callbacks = _callbacks(obj)
+    references: list[Any] = weakref.getweakrefs(obj)
     # A proxy would pass on to its referent whatever it is asked.
-    return len(callbacks) != number or any(id(callback) not in known for callback in callbacks)
+    return len(references) != number or any(id(callback) not in known for callback in _callbacks(references, inside))
 
 
-def count_strange_references(obj: object, known: set[int]) -> int | None:
+def count_strange_references(obj: object, known: set[int], inside: Container[int] = ()) -> int | None:
     """How many weak references to an object have callbacks of their own and are not of registries.
 
     None where there are others, without a callback: they can be shared, so nobody knows how many hold them.
     """
-    callbacks = _callbacks(obj)
+    callbacks = _callbacks(weakref.getweakrefs(obj), inside)
     return sum(id(callback) not in known for callback in callbacks) if all(callbacks) else None
 
 
-def _callbacks(obj: object) -> list[object]:
-    """The callback of each weak reference to an object, None for one that has none, or that is no plain reference."""
-    references: list[Any] = weakref.getweakrefs(obj)
-    kinds = map(type, references)
-    return [_callback(ref) if kind is weakref.ref else None for ref, kind in zip(references, kinds, strict=True)]
+def _callbacks(references: list[Any], inside: Container[int]) -> list[object]:
+    """The callbacks of weak references that are not inside. None for one that has none, or that is no plain one."""
+    kept = [ref for ref in references if not is_exactly(ref, weakref.ref) or id(ref) not in inside]
+    return [_callback(ref) if is_exactly(ref, weakref.ref) else None for ref in kept]

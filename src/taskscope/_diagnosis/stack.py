@@ -21,7 +21,7 @@ from taskscope._diagnosis.awaitables import (
     waiter_of,
     wrapped_by,
 )
-from taskscope._diagnosis.folding import is_internal
+from taskscope._diagnosis.folding import is_internal, without_workings
 from taskscope._diagnosis.tasks import coroutine_of
 from taskscope._report import Frame
 
@@ -97,7 +97,7 @@ def task_chain(task: Any) -> Chain:
 
 def shown_frames(chain: Chain) -> tuple[Frame, ...]:
     """The frames of a chain for a user to see: without internals, unless it consists of nothing else."""
-    shown = tuple(link.frame for link in chain.links if not is_internal(link.code))
+    shown = tuple(link.frame for link in without_workings(chain.links) if not is_internal(link.code))
     return shown or tuple(link.frame for link in chain.links)
 
 

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, cast, final
 
+from taskscope._diagnosis.anyio_scopes import registry_of_anyio, state_of
+from taskscope._diagnosis.awaitables import TASKS
 from taskscope._diagnosis.hidden_dicts import DICTS_ARE_HIDDEN, address_of_dict, dict_of, may_hide_dict
 from taskscope._diagnosis.opaque import is_transparent
 
@@ -42,6 +44,7 @@ _NOWHERE: Final = -1
 
 _DICT: Final = id(dict)
 _FRAME: Final = id(types.FrameType)
+_REFERENCE: Final = id(weakref.ref)
 
 Adjust = Callable[[Any, list[Any]], list[Any]]
 
@@ -108,10 +111,14 @@ class Subgraph:
         self._passed = set(_ATOMS)
         self._beyond = frozenset(beyond)
         self._adjust = adjust or {}
-        self._special = {_DICT, _FRAME, *self._own_types, *self._adjust, *(GENERATORS if _BORROWS else ())}
+        borrowing = GENERATORS if _BORROWS else ()
+        self._special = {_DICT, _FRAME, _REFERENCE, *self._own_types, *self._adjust, *borrowing}
         self._dicts: dict[int, int] = {}
         self._frames: set[int] = set()
         self._bare_dicts: list[int] = []
+        self._references: list[int] = []
+        self._registry = registry_of_anyio()
+        self._states: dict[int, int] = {}
 
     def walk(self) -> str | None:
         """Collects what is reachable and who refers to whom. Returns why that failed, None where it did not."""
@@ -166,6 +173,8 @@ class Subgraph:
             self.opaque.add(id(kind))
         elif issubclass(kind, weakref.ref):
             self.weak_kinds.add(id(kind))  # pyright: ignore[reportUnknownArgumentType]
+        if self._registry is not None and issubclass(kind, TASKS):
+            self._special.add(id(kind))  # pyright: ignore[reportUnknownArgumentType]
         if DICTS_ARE_HIDDEN and may_hide_dict(kind):  # pyright: ignore[reportUnknownArgumentType]
             self._special.add(id(kind))  # pyright: ignore[reportUnknownArgumentType]
         return True
@@ -186,9 +195,23 @@ class Subgraph:
             self._frames.add(place)
         elif kind == _DICT and not refs:
             self._bare_dicts.append(place)
-        elif DICTS_ARE_HIDDEN and may_hide_dict(class_of(obj)):
+        elif kind == _REFERENCE:
+            self._references.append(place)
+        if self._registry is not None and issubclass(class_of(obj), TASKS):
+            refs = self._with_state(place, refs)
+        if DICTS_ARE_HIDDEN and may_hide_dict(class_of(obj)):
             return self._with_hidden_dict(place, refs)
         return refs
+
+    def _with_state(self, place: int, refs: list[Any]) -> list[Any]:
+        """What a task refers to, with the state that AnyIO keeps for it.
+
+        A weak dict holds a value for as long as there is the key, and whoever has the key can look it up. So its
+        reference to the state is counted as one from the task.
+        """
+        state = state_of(self.objects[place], self._registry)
+        self._states[place] = id(state)
+        return refs if state is None else [*refs, state]
 
     def _with_hidden_dict(self, place: int, refs: list[Any]) -> list[Any]:
         obj = self.objects[place]
@@ -206,11 +229,14 @@ class Subgraph:
             address_of_dict(self.objects[place]) != address for place, address in self._dicts.items()
         ):
             return "references changed during the search"
+        if any(id(state_of(self.objects[place], self._registry)) != state for place, state in self._states.items()):
+            return "references changed during the search"
         del refs
         from_inside = map(inward.get, range(len(counts)), itertools.repeat(0))
         self.outside = [count - _OWN - known for count, known in zip(counts, from_inside, strict=True)]
         hollow = {place for place, length in zip(self._bare_dicts, lengths, strict=True) if length}
         self._add_ways(hollow | self._frames)
+        self._add_weak_ways()
         return None
 
     def _add_ways(self, hollow: set[int]) -> None:
@@ -225,6 +251,13 @@ class Subgraph:
             for target in hollow.intersection(self.targets_of(place)):
                 if target not in self._frames or id(class_of(self.objects[place])) in GENERATORS:
                     self.ways.setdefault(target, []).append(place)
+
+    def _add_weak_ways(self) -> None:
+        """Adds the ways along weak references: who has such a one has what it refers to."""
+        for place in self._references:
+            target = self.position.get(id(cast("weakref.ref[object]", self.objects[place])()), _NOWHERE)
+            if target != _NOWHERE:
+                self.ways.setdefault(place, []).append(target)
 
 
 def _at_one_moment(

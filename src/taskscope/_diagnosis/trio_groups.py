@@ -22,7 +22,7 @@ def owning_nursery(task: object) -> tuple[Any, Any]:
 
 
 def nursery_name(nursery: object, opener: object) -> str:
-    """For instance `"nursery opened by task 'main' at conftest.py:12 (tg_fixture)"`."""
+    """For instance `nursery opened in 'tg_fixture' (conftest.py:12) by task 'main'`."""
     if nursery is field_of(field_of(opener, "_runner"), "system_nursery"):
         return "Trio's nursery for system tasks"
     found: list[object] = []
@@ -35,8 +35,8 @@ def nursery_name(nursery: object, opener: object) -> str:
 
     place = opened_in(task_chain(opener), is_manager)
     kind = "AnyIO task group" if found and class_name(found[0]) == "TaskGroup" else "nursery"
-    where = "" if place is None else f" at {place}"
-    return f"{kind} opened by task {name_of(opener)!r}{where}"
+    where = "" if place is None else f"in {place} "
+    return f"{kind} opened {where}by task {name_of(opener)!r}"
 
 
 def _opens_nurseries(obj: object) -> bool:
