@@ -79,7 +79,7 @@ def test_a_stray_is_found_cancelled_and_described_and_its_siblings_go_on() -> No
     report, said = trio.run(main)
     assert said == ["sibling"]
     leak = only(report.leaks)
-    assert (leak.name, leak.verdict, leak.outcome) == ("a stray", "blocked", "cancelled")
+    assert (leak.name, leak.verdict, leak.outcome) == ("a stray", "deadlocked", "cancelled")
     assert leak.coroutine.endswith("stray")
     assert leak.spawn_site is not None
     assert leak.spawn_site.file == __file__
@@ -263,7 +263,8 @@ class TestNurseriesOfStrays:
         by_name = {record.coroutine.rpartition(".")[2]: record for record in report.leaks}
         assert set(by_name) == {"parent", "child"}
         assert {record.outcome for record in report.leaks} == {"cancelled"}
-        assert by_name["parent"].verdict == "joining"
+        assert {record.verdict for record in report.leaks} == {"deadlocked"}
+        assert by_name["parent"].wait is not None and len(by_name["parent"].wait.awaited) == 1
         assert by_name["child"].spawn_site is not None
         assert by_name["child"].spawn_site.function.endswith("parent")
         assert cleaned == ["child"]
@@ -711,7 +712,7 @@ class TestTheBody:
         report = trio.run(main)
         assert only(report.leaks).outcome == "cancelled"
         assert report.body is not None
-        assert report.body.verdict == "joining"
+        assert report.body.verdict == "deadlocked"
 
     def test_what_the_body_raises_besides_leaves(self) -> None:
         async def main() -> None:
@@ -759,7 +760,7 @@ class TestTheBody:
             async with trio.open_nursery() as nursery:
                 with trio.move_on_after(1) as outer:
                     async with scope:
-                        nursery.start_soon(forever)
+                        nursery.start_soon(trio.sleep, 10_000)
                 assert outer.cancelled_caught
                 return scope.report, trio.current_time()
 

@@ -14,7 +14,7 @@ PROGRAM = """
     import sys, time, trio, taskscope
 
     async def stray():
-        await trio.sleep_forever()
+        await trio.sleep(10_000)
 
     async def swallows():
         while time.monotonic() < end:

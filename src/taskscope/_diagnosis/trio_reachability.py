@@ -17,6 +17,7 @@ from typing import Any, Final, final
 from taskscope._diagnosis.awaitables import field_of
 from taskscope._diagnosis.hidden_dicts import DICTS_CAN_BE_SEEN
 from taskscope._diagnosis.reachability import FREE_THREADED, OWN_OBJECTS, VISITED_LIMIT, Proof, callback_of
+from taskscope._diagnosis.registries import callbacks_of
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.stuck_with import stuck_with
 from taskscope._diagnosis.subgraph import Subgraph, class_of
@@ -30,6 +31,7 @@ from taskscope._diagnosis.trio_tree import (
     run_class,
     status_behind,
     waiting_parents_of,
+    with_parents,
     without_parent,
     without_upward,
 )
@@ -45,6 +47,7 @@ _OF_RUNNER: Final = ("asyncgens", "clock", "deadlines", "entry_queue", "instrume
 def prove_trio(
     tasks: list[Any],
     bookkeepers: Sequence[object] = (),
+    registries: Iterable[Any] = (),
     own_types: tuple[type, ...] = (),
     opener: Any = None,
 ) -> Proof:
@@ -52,7 +55,7 @@ def prove_trio(
 
     To be called while none of them runs, as `prove` is, and with the same care: no variable may hold a task.
 
-    bookkeepers, own_types: as for `prove`.
+    bookkeepers, registries, own_types: as for `prove`.
     opener: a task that is alive, and of which it is known that it will do nothing to the nurseries and cancel scopes
         that it is in, but to leave them.
     """
@@ -63,7 +66,7 @@ def prove_trio(
     tasks[:] = [task for task in tasks if _may_be_stuck(task)]
     if not tasks:
         return Proof({}, 0)
-    search = _Search(tasks, bookkeepers, own_types, opener)
+    search = _Search(tasks, bookkeepers, registries, own_types, opener)
     collecting = gc.isenabled()
     gc.disable()  # or a finalizer could change what is being looked at
     try:
@@ -85,13 +88,21 @@ def _may_be_stuck(task: Any) -> bool:
 @final
 class _Search:
     def __init__(
-        self, tasks: list[Any], bookkeepers: Sequence[object], own_types: tuple[type, ...], opener: Any
+        self,
+        tasks: list[Any],
+        bookkeepers: Sequence[object],
+        registries: Iterable[Any],
+        own_types: tuple[type, ...],
+        opener: Any,
     ) -> None:
         self._tasks = tasks
         self._parents = waiting_parents_of(tasks)
         self._runner = tasks[0]._runner
+        generators = getattr(self._runner.asyncgens, "alive", None)
+        known = [generators] if type(generators) is weakref.WeakSet else []
+        self._known = callbacks_of([*known, *registries])
         self._cuts: set[tuple[int, int]] = set()
-        self._entered = [] if opener is None else _entered(opener)
+        self._entered = [] if opener is None else _entered(opener, bookkeepers)
         inside = {*map(id, tasks), *map(id, self._parents), *map(id, bookkeepers)}
         beyond = [id(getattr(self._runner, name, None)) for name in _OF_RUNNER]
         beyond += [id(self._runner), *(key for key in map(id, self._runner.tasks) if key not in inside)]
@@ -193,24 +204,25 @@ class _Search:
         stuck = set(map(id, tasks))
         alive += [graph.position[id(task)] for task in self._tasks if id(task) not in stuck]
         reached = set(alive)
-        parents = {graph.position[id(task)]: children_waited_for(task) for task in [*tasks, *self._parents]}
         self._spread(alive, reached, own)
+        waiting = [task for task in [*tasks, *self._parents] if children_waited_for(task)]
         while True:
-            alive = [
-                place
-                for place, children in parents.items()
-                if children and place not in reached and not self._is_any_stuck(children, reached, stuck)
-            ]
+            alive = self._parents_that_go_on(waiting, tasks, reached)
             if not alive:
                 return reached
             reached.update(alive)
             self._spread(alive, reached, own)
 
-    def _is_any_stuck(self, children: Iterable[Any], reached: set[int], stuck: set[int]) -> bool:
-        """Whether one of the tasks for which a parent waits is stuck. Of those that are not looked at, that is not known."""
+    def _parents_that_go_on(self, waiting: list[Any], tasks: list[Any], reached: set[int]) -> list[int]:
+        """The places of those that wait for their children and none of whose children has a stuck one, or is one."""
         position = self.graph.position
-        known = stuck.union(map(id, self._parents))
-        return any(id(child) in known and position[id(child)] not in reached for child in children)
+        stuck = [task for task in tasks if position[id(task)] not in reached]
+        held_up = with_parents(stuck)
+        return [
+            position[id(task)]
+            for task in waiting
+            if position[id(task)] not in reached and held_up.isdisjoint(map(id, children_waited_for(task)))
+        ]
 
     def _spread(self, alive: list[int], reached: set[int], own: set[int]) -> None:
         graph = self.graph
@@ -238,14 +250,10 @@ class _Search:
         references: list[Any] = weakref.getweakrefs(self.graph.objects[place])
         if len(references) != self.graph.weak[place]:
             return True
-        generators = getattr(self._runner.asyncgens, "alive", None)
-        known = generators._remove if type(generators) is weakref.WeakSet else None
-        return any(
-            id(ref) not in self.graph.position
-            and (class_of(ref) is not weakref.ref or known is None or callback_of(ref) is not known)
-            for ref in references
-        )
+        strange = [ref for ref in references if id(ref) not in self.graph.position]
+        return any(class_of(ref) is not weakref.ref or id(callback_of(ref)) not in self._known for ref in strange)
 
 
-def _entered(task: Any) -> list[object]:
-    return entered_by(task, [link.holder for link in task_chain(task).links])
+def _entered(task: Any, bookkeepers: Sequence[object]) -> list[object]:
+    known = set(map(id, bookkeepers))
+    return entered_by(task, [link.holder for link in task_chain(task).links if id(link.holder) not in known])

@@ -79,6 +79,18 @@ def children_waited_for(task: Any) -> set[Any]:
     return children
 
 
+def with_parents(tasks: Iterable[Any]) -> set[int]:
+    """The ids of some tasks, and of all that cannot end before these, since the one is in a nursery of the other."""
+    found: set[int] = set()
+    for task in tasks:
+        nursery = task._parent_nursery
+        found.add(id(task))
+        while nursery is not None and id(nursery._parent_task) not in found:
+            found.add(id(nursery._parent_task))
+            nursery = nursery._parent_task._parent_nursery
+    return found
+
+
 def books_of(tasks: Iterable[Any]) -> list[object]:
     """The nurseries and cancel scopes in which tasks are, out to those of the run."""
     found: dict[int, object] = {}

@@ -1,0 +1,62 @@
+"""The proof of deadlock, put to the tasks of a scope on Trio."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from taskscope._diagnosis.folding import is_own
+from taskscope._diagnosis.reachability import Proof
+from taskscope._diagnosis.stack import task_chain
+from taskscope._diagnosis.trio_reachability import prove_trio
+from taskscope._table import TaskTable
+
+
+def prove_tasks(table: TaskTable, waited_for: object) -> Proof:
+    """As `_proving.prove_tasks`. That the host can cancel a nursery that all of the tasks are in does not count."""
+    own = [link.holder for link in _links(table) if is_own(link.code)]
+    return _within_budget(table, [waited_for, *own], table.host)
+
+
+def prove_while_host_waits(table: TaskTable, waited_for: object) -> Proof:
+    return _within_budget(table, [waited_for, table.host, *(link.holder for link in _links(table))], None)
+
+
+def prove_with_host(table: TaskTable) -> Proof:
+    tasks = [task for task in (*table.pending(), table.host) if task is not None and table.backend.where_it_waits(task)]
+    return _prove(table, tasks, (), None)
+
+
+def _links(table: TaskTable) -> Iterable[Any]:
+    return () if table.host is None else task_chain(table.host).links
+
+
+def _within_budget(table: TaskTable, bookkeepers: Iterable[object], opener: Any) -> Proof:
+    budget = table.backend.running_tracking().budget
+    if not budget.has_any_left:
+        return Proof({}, 0, "the scopes of this loop have used up the time for proofs")
+    started = time.perf_counter()
+    tasks = [task for task in table.pending() if table.backend.where_it_waits(task)]
+    proof = _prove(table, tasks, bookkeepers, opener)
+    budget.spend(time.perf_counter() - started)
+    return proof
+
+
+def _prove(table: TaskTable, tasks: list[Any], bookkeepers: Iterable[object], opener: Any) -> Proof:
+    """A proof is a gift, and no reason to fail where none can be had."""
+    tracking: Any = table.backend.running_tracking()
+    try:
+        return prove_trio(tasks, list(bookkeepers), [tracking._moved], _own_types(), opener)
+    except Exception as error:
+        return Proof({}, 0, f"the search failed: {type(error).__name__}: {error}")
+
+
+def _own_types() -> tuple[type, ...]:
+    """Classes of ours whose instances hold tasks only to look at them or to cancel them."""
+    from taskscope._backends._trio import BodyCancel, Timer
+    from taskscope._body import BodyEnd
+    from taskscope._closing import Closing
+    from taskscope._watch import BodyWatch
+
+    return TaskTable, BodyEnd, BodyCancel, BodyWatch, Closing, Timer
