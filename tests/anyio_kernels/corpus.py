@@ -1,0 +1,14 @@
+"""All kernels on AnyIO."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from anyio_kernels import lock_taken_twice, mutex_left_held, opposite_orders
+from anyio_kernels.kernel import Kernel
+
+ALL: Final[tuple[Kernel, ...]] = (
+    *mutex_left_held.KERNELS,
+    *lock_taken_twice.KERNELS,
+    *opposite_orders.KERNELS,
+)
