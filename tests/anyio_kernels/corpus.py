@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from typing import Final
 
-from anyio_kernels import lock_taken_twice, mutex_left_held, opposite_orders
+from anyio_kernels import (
+    conditions,
+    contexts,
+    full_streams,
+    lock_taken_twice,
+    mutex_left_held,
+    opposite_orders,
+    rendezvous,
+)
 from anyio_kernels.kernel import Kernel
 
 ALL: Final[tuple[Kernel, ...]] = (
     *mutex_left_held.KERNELS,
     *lock_taken_twice.KERNELS,
     *opposite_orders.KERNELS,
+    *full_streams.KERNELS,
+    *rendezvous.KERNELS,
+    *contexts.KERNELS,
+    *conditions.KERNELS,
 )
