@@ -1,4 +1,4 @@
-"""Of small programs on AnyIO with a known bug the scope says the same on both backends: which tasks, where, how sure."""
+"""Of small programs on AnyIO with a known bug the scope says the same on both backends: who, where, how sure."""
 
 from __future__ import annotations
 

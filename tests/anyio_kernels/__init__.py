@@ -2,5 +2,5 @@
 
 import sys
 
-# pytest knows this package as `anyio_kernels`, `python -m tests.anyio_kernels.score` by its whole name: one and the same.
+# pytest knows this package as `anyio_kernels`, `python -m tests.anyio_kernels.score` by its whole name: as `kernels`.
 sys.modules.setdefault("anyio_kernels", sys.modules[__name__])

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 import anyio
 import trio
+from kernels.kernel import Stuck
+
 from anyio_kernels.kernel import Body, Kernel
 from anyio_kernels.shims import settled
-from kernels.kernel import Stuck
 
 PATIENCE: Final = 5.0
 """Seconds in which any program here that can end does."""

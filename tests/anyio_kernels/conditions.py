@@ -10,9 +10,10 @@ from typing import Final
 
 import anyio
 from anyio.abc import ObjectSendStream, TaskGroup
+from kernels.kernel import Stuck
+
 from anyio_kernels.kernel import Kernel
 from anyio_kernels.shims import give_way, settled
-from kernels.kernel import Stuck
 
 # kubernetes/kubernetes#11298
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from anyio_kernels import (
+    anyio_only,
     conditions,
     contexts,
     full_streams,
@@ -12,6 +13,9 @@ from anyio_kernels import (
     mutex_left_held,
     opposite_orders,
     rendezvous,
+    streams_and_locks,
+    uber,
+    waiting_for_workers,
 )
 from anyio_kernels.kernel import Kernel
 
@@ -23,4 +27,8 @@ ALL: Final[tuple[Kernel, ...]] = (
     *rendezvous.KERNELS,
     *contexts.KERNELS,
     *conditions.KERNELS,
+    *streams_and_locks.KERNELS,
+    *waiting_for_workers.KERNELS,
+    *uber.KERNELS,
+    *anyio_only.KERNELS,
 )

@@ -11,9 +11,10 @@ from typing import Final
 import anyio
 from anyio import lowlevel
 from anyio.abc import ObjectSendStream, TaskGroup
+from kernels.kernel import Stuck
+
 from anyio_kernels.kernel import Kernel
 from anyio_kernels.shims import settled
-from kernels.kernel import Stuck
 
 # cockroachdb/cockroach#24808
 

@@ -6,9 +6,10 @@ import time
 from dataclasses import replace
 
 import anyio
-from anyio_kernels.kernel import Body, Kernel
 from kernels.judging import WATCH, Expected, Outcome, Shape
 from kernels.kernel import Stuck
+
+from anyio_kernels.kernel import Body, Kernel
 from taskscope import DeadlockError, Report, ScopeTimeoutError, TaskScope
 from taskscope._report import TaskRecord
 

@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
-from anyio import lowlevel
 from anyio.abc import TaskGroup
+from kernels.kernel import Stuck
+
 from anyio_kernels.kernel import Kernel
 from anyio_kernels.shims import RWLock, give_way, settled
-from kernels.kernel import Stuck
 
 # etcd-io/etcd#10492
 

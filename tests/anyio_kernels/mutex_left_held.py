@@ -1,7 +1,6 @@
 """Kernels in which a mutex is left held by somebody who has no more use for it.
 
-Go's mutex belongs to nobody, and so does a `Semaphore(1)`. AnyIO's lock refuses a task that holds it already, and Trio's
-breaks when its holder has ended.
+Go's mutex belongs to nobody, and so does a `Semaphore(1)`. A lock belongs to a task: Trio's breaks when that has ended.
 
 After the resource deadlocks of GoBench (CGO 2021, doi:10.1109/CGO51591.2021.9370317); each names its upstream pull
 request.
@@ -16,9 +15,10 @@ from typing import Final
 import anyio
 from anyio import lowlevel
 from anyio.abc import TaskGroup
+from kernels.kernel import Stuck
+
 from anyio_kernels.kernel import Kernel
 from anyio_kernels.shims import give_way, settled
-from kernels.kernel import Stuck
 
 # cockroachdb/cockroach#584
 
