@@ -92,30 +92,43 @@ async def supervision_fixed(group: TaskGroup) -> None:
     await settled()
 
 
-# A limiter whose only token is held by who asks for it in another's name
+# A limiter whose only token is held by who waits for somebody that needs it
 
 
 class Pool:
     def __init__(self) -> None:
         self.limiter = anyio.CapacityLimiter(1)
+        self.is_begun = anyio.Event()
+        self.is_written = anyio.Event()
 
     async def write(self) -> None:
-        async with self.limiter:
-            # bug: the thread needs a token of the same limiter
-            await to_thread.run_sync(int, limiter=self.limiter)
-
-    async def write_fixed(self) -> None:
+        await self.is_begun.wait()
         await to_thread.run_sync(int, limiter=self.limiter)
+        self.is_written.set()
+
+    async def transaction(self) -> None:
+        async with self.limiter:
+            self.is_begun.set()
+            await self.is_written.wait()  # bug: the writer's thread needs a token of the same limiter
+
+    async def transaction_fixed(self) -> None:
+        async with self.limiter:
+            self.is_begun.set()
+        await self.is_written.wait()
 
 
 async def write(group: TaskGroup) -> None:
-    group.start_soon(Pool().write)
+    pool = Pool()
+    group.start_soon(pool.write)
+    group.start_soon(pool.transaction)
     await settled()
 
 
 async def write_fixed(_: TaskGroup) -> None:
+    pool = Pool()
     async with anyio.create_task_group() as group:
-        group.start_soon(Pool().write_fixed)
+        group.start_soon(pool.write)
+        group.start_soon(pool.transaction_fixed)
 
 
 # A thread that nobody releases. It could be released from anywhere: threads are not looked into
@@ -170,10 +183,10 @@ KERNELS: Final = (
     ),
     Kernel(
         "anyio_limiter",
-        "A task that has the only token of a limiter calls into a thread that needs one, too.",
+        "A task that has the only token of a limiter waits for another, whose thread needs it.",
         write,
         write_fixed,
-        leaks=(Stuck("Pool.write", "to_thread.run_sync"),),
+        leaks=(Stuck("Pool.write", "to_thread.run_sync"), Stuck("Pool.transaction", "Event.wait")),
     ),
     Kernel(
         "anyio_thread",
