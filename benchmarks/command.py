@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks import importing, live_tasks, passing_tasks, proofs, scopes, spawning
+from benchmarks import importing, live_tasks, passing_tasks, proofs, scopes, spawning, trio_spawning
 from benchmarks.effort import FULL, QUICK, Effort
 from benchmarks.figures import Row
 from benchmarks.machine import headline, machine
@@ -28,6 +28,7 @@ class Benchmark(Protocol):
 
 ALL: list[Benchmark] = [
     *spawning.benchmarks(),
+    *trio_spawning.benchmarks(),
     *scopes.benchmarks(),
     *proofs.benchmarks(),
     *live_tasks.benchmarks(),

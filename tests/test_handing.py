@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import itertools
+import re
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
@@ -410,7 +411,7 @@ def test_only_tasks_can_be_handed(run_asyncio: Run, value: Any) -> None:
         async with TaskScope() as scope:
             attempts: list[Callable[[], None]] = [lambda: hand_off(value, reason="x"), lambda: scope.adopt(value)]
             for attempt in attempts:
-                with pytest.raises(TypeError, match=r"^task=.*: must be an asyncio task, not .*create_task"):
+                with pytest.raises(TypeError, match=r"^task=.*: must be a task, not .*create_task"):
                     attempt()
 
     run_asyncio(main)
@@ -423,9 +424,9 @@ def test_a_future_and_a_coroutine_are_no_tasks(run: Run) -> None:
         async with TaskScope() as scope:
             values: list[Any] = [future, coroutine, forever, asyncio.gather(return_exceptions=True)]
             for value in values:
-                with pytest.raises(TypeError, match="must be an asyncio task"):
+                with pytest.raises(TypeError, match="must be a task"):
                     hand_off(value, reason="x")
-                with pytest.raises(TypeError, match="must be an asyncio task"):
+                with pytest.raises(TypeError, match="must be a task"):
                     scope.adopt(value)
         coroutine.close()
 
@@ -830,7 +831,7 @@ def test_a_task_in_a_group_opened_outside(run: Run, holding: Holding, outer_grou
             assert scope.report.transferred[0].outcome is None
             assert scope.report.transferred[0].spawn_site is not None
         assert owners["alone"] is None
-        assert "roup opened by task" in (owners["in the group"] or "")
+        assert re.search("roup opened .*by task", owners["in the group"] or "")
 
     run(main)
 

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from taskscope import Report, TaskScope, install
-from taskscope._backends._asyncio import _Wait
+from taskscope._backends._asyncio_clock import _Wait
 
 MARGIN = 0.25
 """Seconds that an exit may take beside its grace and its cancel_timeout."""

@@ -163,7 +163,7 @@ def test_a_loop_that_does_not_run_yet_can_be_given(new_loop: NewLoop) -> None:
 
 
 def test_without_a_running_loop_one_has_to_be_given() -> None:
-    with pytest.raises(RuntimeError, match="needs a running asyncio event loop"):
+    with pytest.raises(RuntimeError, match="needs a running event loop"):
         install()
 
 
@@ -570,7 +570,9 @@ def test_a_nested_call_is_refused_without_a_word_about_coroutines_never_awaited(
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        ({"backend": "trio"}, ValueError, "backend='trio'.*asyncio"),
+        ({"backend": "curio"}, ValueError, "backend=.curio.: must be .asyncio. or .trio."),
+        ({"backend": "trio", "debug": True}, ValueError, "^debug=True: is for asyncio"),
+        ({"backend": "trio", "loop_factory": asyncio.new_event_loop}, ValueError, "^loop_factory=.*: is for asyncio"),
         ({"backend": None}, ValueError, "backend=None"),
         ({"name": 1}, TypeError, "name=1"),
         ({"name": ""}, ValueError, "name=''"),

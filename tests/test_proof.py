@@ -1765,7 +1765,7 @@ def test_nothing_is_proven_where_reference_counts_are_not_exact(run: Run, monkey
         await spawned(tasks, wait_for_own_event())
         assert prove(tasks).stuck
         with monkeypatch.context() as patched:
-            patched.setattr(reachability, "_FREE_THREADED", True)
+            patched.setattr(reachability, "FREE_THREADED", True)
             proof = prove(tasks)
         assert proof.stuck == {} and proof.visited == 0
         assert proof.reason == "reference counts are not exact on this build of Python"

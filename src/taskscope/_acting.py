@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import linecache
 import logging
 import warnings
@@ -11,9 +10,9 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from taskscope._backends import _asyncio as backend
+from taskscope._backends._backend import Backend
 from taskscope._closing import Closing
-from taskscope._diagnosis.describe import safely
+from taskscope._diagnosis.safely import safely
 from taskscope._errors import DeadlockError, ScopeTimeoutError, TaskLeakError, TaskLeakWarning
 from taskscope._frames import frame_at
 from taskscope._policy import OnReport, Policy
@@ -57,8 +56,8 @@ async def act(
     if leaving is not None:
         _report_failures(failures, leaving)
         if leaving is exc:
-            if closing.cancelled_by is not None and not isinstance(exc, asyncio.CancelledError):
-                backend.cancel_later(closing.cancelled_by)
+            if closing.cancelled_by is not None and not isinstance(exc, closing.backend.Cancelled):
+                closing.backend.cancel_later(closing.cancelled_by)
             return  # it is on its way already
         raise leaving
     if own_error is not None:
@@ -104,7 +103,7 @@ async def _act_on_leaks(
     return leaving
 
 
-def tell_of_abandoned(report: Report, policy: Policy, exc: BaseException) -> None:
+def tell_of_abandoned(backend: Backend, report: Report, policy: Policy, exc: BaseException) -> None:
     """Tells about a scope whose body was destroyed, where nothing can be awaited.
 
     exc: what the body was destroyed with.
@@ -133,7 +132,7 @@ async def _text(report: Report, place: Frame, closing: Closing) -> str:
         return report.format()
 
     async def render() -> None:
-        texts.append(await backend.off_loop(read_and_format, RENDER_SECONDS))
+        texts.append(await closing.backend.off_loop(read_and_format, RENDER_SECONDS))
 
     await closing.guarded(render(), shield=True)
     return (texts[0] if texts else None) or summary(report)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from dataclasses import replace
 from types import FrameType
 from typing import final
 
-from taskscope._backends._cycles import cancel_here
-from taskscope._closing import DESCRIBED_LIMIT, late_record
+from taskscope._backends._backend import Backend
+from taskscope._closing import DESCRIBED_LIMIT
 from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._diagnosis.host import NOT_HELD, Held
 from taskscope._diagnosis.reachability import Proof
@@ -24,10 +23,7 @@ Error = type[ScopeTimeoutError] | type[DeadlockError]
 
 @final
 class BodyEnd:
-    """Cancels a scope's host when the body has taken too long or is proven stuck, after noting where everything was.
-
-    The count of the host's cancellations is kept balanced in the way of `asyncio.timeout`.
-    """
+    """Cancels a scope's body when it has taken too long or is proven stuck, after noting where everything was."""
 
     def __init__(self, table: TaskTable, *, timeout: float | None, watch: float | None) -> None:
         self.fired = False
@@ -36,37 +32,49 @@ class BodyEnd:
         self.tasks: dict[AnyTask, TaskRecord] = {}
         self._table = table
         self._host: AnyTask | None = None
-        self._cancelled: AnyTask | None = None
-        self._cancelling = 0
         self._held = NOT_HELD
-        loop = asyncio.get_running_loop()
-        self._timer = None if timeout is None else loop.call_at(loop.time() + timeout, self._time_is_up)
+        backend = table.backend
+        self._cancel = backend.BodyCancel()
+        self._timer = None if timeout is None else backend.call_at(backend.time() + timeout, self._time_is_up)
         self._watch = None if watch is None else BodyWatch(watch, table, self._is_stuck)
 
-    def body_runs_in(self, host: AnyTask | None, held: Held = NOT_HELD) -> None:
-        """Says which task runs the body now; None between the steps of a generator, when nobody does.
+    def enter(self, held: Held) -> None:
+        """Says that the table's host runs the body from now on.
 
-        held: what `host_as_held` said before the body began.
+        held: what `host_as_held` said before.
         """
+        host = self._table.host
+        assert host is not None
         self._host = host
         self._held = held
-        if host is not None:
-            self._cancelling = host.cancelling()
+        self._cancel.enter(host)
         if self._watch is not None:
             self._watch.body_runs_in(host, held)
 
-    def stop(self) -> None:
+    def suspend(self, exc: BaseException | None) -> BaseException | None:
+        """Says that nobody runs the body for now, as between the steps of a generator.
+
+        exc: what it raised. What is left of that without what was raised here is returned.
+        """
+        self._host = None
+        if self._watch is not None:
+            self._watch.body_runs_in(None, NOT_HELD)
+        return self._cancel.leave(exc)
+
+    def end(self, exc: BaseException | None) -> BaseException | None:
+        """The same, for good."""
+        self._stop()
+        return self.suspend(exc)
+
+    def was_it(self, exc: BaseException | None) -> bool:
+        """Whether the body ended for this alone. To be asked once, in the host."""
+        return self.fired and self._cancel.was_it(exc)
+
+    def _stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         if self._watch is not None:
             self._watch.stop()
-
-    def was_it(self, exc: BaseException | None) -> bool:
-        """Whether the body ended for this alone. To be asked once, in the host."""
-        if not self.fired:
-            return False
-        others = self._cancelled is not None and self._cancelled.uncancel() > self._cancelling
-        return exc is None or (isinstance(exc, asyncio.CancelledError) and not others)
 
     def _time_is_up(self) -> None:
         self._end(prove_with_host(self._table, self._held))
@@ -76,7 +84,7 @@ class BodyEnd:
         self._end(proof)
 
     def _end(self, proof: Proof) -> None:
-        self.stop()
+        self._stop()
         self.fired = True
         rows = self._table.rows
         tasks = self._table.pending()[:DESCRIBED_LIMIT]
@@ -87,12 +95,11 @@ class BodyEnd:
             self.body = diagnosis.record(self._host, self._table.host_row)
         for task in tasks:
             self.tasks[task] = diagnosis.record(task, rows.get(task, NO_SITE))
-        if self._host is not None:
-            self._cancelled = self._host
-            cancel_here(self._host)
+            self._table.backend.watch_end(task)
+        self._cancel.cancel()
 
 
-def with_end(task: AnyTask, record: TaskRecord, leak: TaskRecord | None) -> TaskRecord:
+def with_end(backend: Backend, task: AnyTask, record: TaskRecord, leak: TaskRecord | None) -> TaskRecord:
     """The record of a task as it was when the body was ended, with what became of it.
 
     leak: its record as a leak of the scope, None where it ended when the body was cancelled.
@@ -100,9 +107,9 @@ def with_end(task: AnyTask, record: TaskRecord, leak: TaskRecord | None) -> Task
     if leak is not None:
         end = {field: getattr(leak, field) for field in ("outcome", "outcome_detail", "owner", "closed_scope")}
         return replace(record, **end)
-    if not task.done():
+    if not backend.is_done(task):
         return record
-    return replace(record, outcome=late_record(task, NO_SITE).outcome)
+    return replace(record, outcome=backend.outcome(task)[0])
 
 
 def is_called_by_async_generator(frame: FrameType) -> bool:

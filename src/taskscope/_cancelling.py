@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import final
 
-from taskscope._backends import _asyncio as backend
-from taskscope._backends._cycles import cancel_by_waking
+from taskscope._backends._backend import Backend
 from taskscope._diagnosis.describe import safe_repr
 from taskscope._diagnosis.stack import Chain, task_chain
 from taskscope._report import Frame, TaskRecord
@@ -38,7 +37,8 @@ class _Attempt:
 
 @final
 class Cancelling:
-    def __init__(self, rows: Mapping[AnyTask, Row], host: AnyTask) -> None:
+    def __init__(self, backend: Backend, rows: Mapping[AnyTask, Row], host: AnyTask) -> None:
+        self._backend = backend
         self._rows = rows
         self._host = host
         self._attempts: dict[AnyTask, _Attempt] = {}
@@ -55,23 +55,15 @@ class Cancelling:
 
         hurry: little time is left, so even tasks are cancelled that may be busy cleaning up.
         last: no time is left, and what is spawned from now on does not get to run.
-
-        A task that awaits the scope's host passes its cancellation on to it. That is our own doing and is taken back.
         """
-        tasks = list(pending)
+        tasks = dict.fromkeys(pending)
         alive = {id(self._rows[task]) for task in tasks}
-        due = [task for task in tasks if self._is_due(task, alive, hurry) and (last or not self._is_one_too_many(task))]
+        own = {task: None for task in tasks if not self._backend.is_ended_by_another(task, tasks)}
+        for task in tasks.keys() - own:
+            self._backend.watch_end(task)
+        due = [task for task in own if self._is_due(task, alive, hurry) and (last or not self._is_one_too_many(task))]
         self._at_first = self._at_first or len(due)
-        echoes = 0
-        for task in due:
-            before = self._host.cancelling()
-            self._cancel(task)
-            if self._host.cancelling() > before:
-                cancel_by_waking(task)  # what it awaits waits for it
-            while self._host.cancelling() > before:
-                self._host.uncancel()
-                echoes += 1
-        return echoes
+        return sum([self._cancel(task) for task in due])
 
     def _is_due(self, task: AnyTask, alive: set[int], hurry: bool) -> bool:
         attempt = self._attempts.get(task)
@@ -81,7 +73,7 @@ class Cancelling:
             return hurry or not self._attempts or spawner is None or id(spawner) not in alive
         if attempt.undeliverable or attempt.cancels >= MAX_CANCELS:
             return False
-        if backend.is_runnable(task):
+        if self._backend.is_runnable(task):
             return hurry  # it may be on its way out, or spin for ever
         swallowed = self._notice_swallowing(task, attempt)
         return swallowed or hurry
@@ -90,11 +82,13 @@ class Cancelling:
         newcomers = len(self._attempts) - self._at_first
         return task not in self._attempts and newcomers > max(DYING_WISHES, self._at_first)
 
-    def _cancel(self, task: AnyTask) -> None:
+    def _cancel(self, task: AnyTask) -> int:
         attempt = self._attempts.setdefault(task, _Attempt())
         attempt.chain = task_chain(task)
         attempt.cancels += 1
-        attempt.undeliverable = not backend.cancel(task)
+        delivered, echoes = self._backend.cancel(task, self._host)
+        attempt.undeliverable = not delivered
+        return echoes
 
     def _notice_swallowing(self, task: AnyTask, attempt: _Attempt) -> bool:
         """Whether a cancelled task has gone back to waiting just where it waited before."""
@@ -109,13 +103,14 @@ class Cancelling:
 
     def with_outcome(self, task: AnyTask, record: TaskRecord) -> TaskRecord:
         attempt = self._attempts.get(task) or _Attempt()
-        if not task.done():
+        if not self._backend.is_done(task):
             self._notice_swallowing(task, attempt)
-            return replace(record, outcome="survived", outcome_detail=_why_survived(attempt))
-        again = None if attempt.cancels <= 1 else f"after {attempt.cancels} cancels"
-        if task.cancelled():
+            why = self._backend.why_immune(task) or _why_survived(attempt)
+            return replace(record, outcome="survived", outcome_detail=why)
+        outcome, error = self._backend.outcome_of_cancelled(task)
+        if outcome == "cancelled":
+            again = None if attempt.cancels <= 1 else f"after {attempt.cancels} cancels"
             return replace(record, outcome="cancelled", outcome_detail=again)
-        error = task.exception()
         if error is not None:
             return replace(record, outcome="failed", outcome_detail=safe_repr(error))
         detail = "it caught the cancellation and returned" if attempt.cancels else "by itself, meanwhile"

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, final
 
-from taskscope._backends import _asyncio as backend
-from taskscope._backends._ownership import running_task
+from taskscope._backends._backend import Backend
 from taskscope._cancelling import Cancelling
-from taskscope._diagnosis.describe import describe, group_name, owning_group, safe_repr
+from taskscope._diagnosis.describe import describe, safe_repr
 from taskscope._diagnosis.diagnosis import Diagnosis
+from taskscope._diagnosis.groups import group_name, owning_group
 from taskscope._diagnosis.stack import task_chain
+from taskscope._diagnosis.tasks import coroutine_of
 from taskscope._policy import Policy
-from taskscope._proving import is_blocked, prove_tasks, prove_while_host_waits
+from taskscope._proving import prove_tasks, prove_while_host_waits
 from taskscope._report import TaskRecord
 from taskscope._table import NO_SITE, AnyTask, Row, TaskTable
 
@@ -37,7 +37,8 @@ class Closing:
     """One run through the end of a scope, in the scope's host task or whichever task ends it."""
 
     def __init__(self, table: TaskTable, policy: Policy, excused: Iterable[AnyTask]) -> None:
-        host = running_task(asyncio.get_running_loop())
+        self.backend = backend = table.backend
+        host = backend.current_task()
         assert host is not None
         self.late: list[TaskRecord] = []
         # What the report says could not be looked at, or had no room.
@@ -48,17 +49,18 @@ class Closing:
         self.omitted = 0
         self.survivors: dict[AnyTask, TaskRecord] = {}
         # The first cancellation from outside that came while this was at work. It is for the caller to raise again.
-        self.cancelled_by: asyncio.CancelledError | None = None
-        self._clock = backend.Clock(asyncio.get_running_loop())
+        self.cancelled_by: BaseException | None = None
+        self._clock = backend.new_clock()
         self._table = table
         self._policy = policy
         self._host = host
         self.excused = {host, *excused}
         self._waited_for: dict[AnyTask, Row] = {}
-        self._cancelling_before = host.cancelling()
+        self._cancelling_before = backend.cancels_of(host)
         self._awaits_echo = False
         self._seen_leaking: set[AnyTask] = set()
         self._stuck: dict[int, tuple[int, ...]] = {}
+        self._owners: dict[AnyTask, str | None] = {}
         self._started = self._clock.time()
         self._settled = self._started
 
@@ -87,16 +89,20 @@ class Closing:
         return self._pending()
 
     async def _look_for_proof(self) -> None:
-        proof = await backend.called_back(lambda future: prove_tasks(self._table, future))
-        self._stuck = {} if proof is None else proof.stuck
+        await self.backend.called_back(self._look)
+
+    def _look(self, waited_for: object) -> None:
+        """Looks at what only shows while the host is suspended."""
+        self._stuck = prove_tasks(self._table, waited_for).stuck
+        self._owners = {task: _owner_of(task) for task in self._table.pending()[:DESCRIBED_LIMIT]}
 
     async def guarded(self, work: Coroutine[Any, Any, None], *, shield: bool) -> bool:
         """Runs our own waiting. A cancellation from outside is kept for later. False when one came."""
         try:
-            with backend.shielded() if shield else _no_shield():
+            with self.backend.shielded() if shield else _no_shield():
                 await work
-        except asyncio.CancelledError as cancellation:
-            if self._awaits_echo and self._host.cancelling() <= self._cancelling_before:
+        except self.backend.Cancelled as cancellation:
+            if self._awaits_echo and self.backend.cancels_of(self._host) <= self._cancelling_before:
                 return True  # an echo: a task that awaits the host has passed on our own cancel, which was taken back
             self.cancelled_by = self.cancelled_by or cancellation
             return False
@@ -133,7 +139,7 @@ class Closing:
         Such a task is waited for like any other, for it mostly is the scope's, but it is not known to be.
         """
         row = self._table.rows.get(task, NO_SITE)
-        if row[0] is not None or type(task.get_coro()).__name__ != "async_generator_athrow":
+        if row[0] is not None or type(coroutine_of(task)).__name__ != "async_generator_athrow":
             return False
         self.excused.add(task)
         self._ignore(task, row, "closes a generator for the garbage collector")
@@ -148,14 +154,18 @@ class Closing:
     def _outer_group(self, task: AnyTask) -> str | None:
         """The group that holds a task, where that group was opened outside the scope."""
         group, opener = owning_group(task)
-        if group is None or opener is None or opener.done() or opener in self._table.rows:
+        if group is None or opener is None or self.backend.is_done(opener):
+            return None
+        if opener in self._table.rows and opener not in self.transferred:
+            return None
+        if opener is self._host and self.backend.is_opened_since(group, opener, self._table.groups_before):
             return None
         return group_name(group, opener)
 
     async def _wait_out_grace(self, pending: list[AnyTask]) -> list[AnyTask]:
         deadline = self._started + self._policy.grace
-        # Inside an AnyIO scope that is cancelled already no wait would last: the grace is due all the same, bounded.
-        shield = backend.in_cancelled_anyio_scope()
+        # Inside a cancel scope that is cancelled already no wait would last: the grace is due all the same, bounded.
+        shield = self.backend.is_cancelled_already()
         pause = FIRST_LOOK
         while pending and self.cancelled_by is None and self._clock.time() < deadline:
             until = min(deadline, self._clock.time() + pause)
@@ -167,19 +177,19 @@ class Closing:
                 break
             pause *= 2
         if pending:
-            await self.guarded(backend.settle(pending), shield=shield)
+            await self.guarded(self.backend.settle(pending), shield=shield)
             pending = self._pending()
         self._settled = self._clock.time()
         return pending
 
     async def _is_hopeless(self, pending: list[AnyTask], *, shield: bool) -> bool:
         """Whether nothing can end any of the tasks before this exit is over: to wait on would be in vain."""
-        if len(pending) > WAITED_FOR_LIMIT or not all(map(is_blocked, pending)):
+        if len(pending) > WAITED_FOR_LIMIT or not all(map(self.backend.where_it_waits, pending)):
             return False
         stuck: dict[int, tuple[int, ...]] = {}
 
         async def look() -> None:
-            proof = await backend.called_back(lambda future: prove_while_host_waits(self._table, future))
+            proof = await self.backend.called_back(lambda future: prove_while_host_waits(self._table, future))
             stuck.update({} if proof is None else proof.stuck)
 
         await self.guarded(look(), shield=shield)
@@ -196,15 +206,14 @@ class Closing:
 
     def _leak(self, task: AnyTask, diagnosis: Diagnosis) -> TaskRecord:
         row = self._waited_for[task]
-        group, opener = owning_group(task)
         return replace(
             diagnosis.record(task, row),
-            owner=None if group is None else group_name(group, opener),
+            owner=self._owners[task] if task in self._owners else _owner_of(task),
             closed_scope=self._table.closed_scope_of(task),
         )
 
     async def _cancel(self, tasks: list[AnyTask]) -> None:
-        cancelling = Cancelling(self._waited_for, self._host)
+        cancelling = Cancelling(self.backend, self._waited_for, self._host)
         deadline = self._clock.time() + self._policy.cancel_timeout
         pending = tasks
         while True:
@@ -227,14 +236,14 @@ class Closing:
     ) -> None:
         if cancelling.cancel_due(pending, hurry=hurry, last=last):
             self._awaits_echo = True
-            await self.guarded(backend.one_turn(), shield=True)  # where the echo arrives, if at all
+            await self.guarded(self.backend.one_turn(), shield=True)  # where the echo arrives, if at all
             self._awaits_echo = False
 
     async def _cancel_for_the_last_time(self, cancelling: Cancelling, pending: list[AnyTask]) -> list[AnyTask]:
         """Time is up. What a task spawns from here on dies before its first step, or respawning would never end."""
         self._table.refuse()
         await self._cancel_round(cancelling, pending, hurry=True, last=True)
-        await self.guarded(backend.settle(pending), shield=True)
+        await self.guarded(self.backend.settle(pending), shield=True)
         pending = self._pending()
         self._describe_newcomers(pending)
         return pending
@@ -246,22 +255,22 @@ class Closing:
         self._describe_leaks([task for task in pending if task not in self._seen_leaking])
 
     def _note_late(self) -> None:
-        late = [task for task in self._waited_for if task.done() and task not in self._seen_leaking]
-        self.late = [late_record(task, self._waited_for[task]) for task in late[:DESCRIBED_LIMIT]]
+        late = [task for task in self._waited_for if self.backend.is_done(task) and task not in self._seen_leaking]
+        self.late = [late_record(self.backend, task, self._waited_for[task]) for task in late[:DESCRIBED_LIMIT]]
         omitted = len(late) - len(self.late)
         if omitted:
             self.coverage = (f"{omitted:,} more tasks ended late, too many to describe",)
 
 
-def late_record(task: AnyTask, row: Row) -> TaskRecord:
-    record = describe(task, row, None)
-    if task.cancelled():
-        return replace(record, outcome="cancelled")
-    # Not task.exception(): that would mark it as retrieved, and asyncio's own message about it would be lost.
-    error = getattr(task, "_exception", None)
-    if error is None:
-        return replace(record, outcome="finished")
-    return replace(record, outcome="failed", outcome_detail=safe_repr(error))
+def _owner_of(task: AnyTask) -> str | None:
+    group, opener = owning_group(task)
+    return None if group is None else group_name(group, opener)
+
+
+def late_record(backend: Backend, task: AnyTask, row: Row) -> TaskRecord:
+    outcome, error = backend.outcome(task)
+    detail = None if error is None else safe_repr(error)
+    return replace(describe(task, row, None), outcome=outcome, outcome_detail=detail)
 
 
 def _no_shield() -> AbstractContextManager[Any]:

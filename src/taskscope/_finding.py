@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 from contextlib import suppress
 
-from taskscope._backends._factory import tracking_of
+from taskscope._backends._here import backend_here
 from taskscope._closing import DESCRIBED_LIMIT
 from taskscope._diagnosis.awaitables import fields
 from taskscope._diagnosis.describe import safe_repr
@@ -102,5 +102,5 @@ def _kept_by(loop: asyncio.AbstractEventLoop) -> set[AnyTask]:
 
 
 def _record(task: AnyTask, diagnosis: Diagnosis) -> TaskRecord:
-    table = tracking_of(task.get_loop()).ownership.of_task(task)
+    table = backend_here().running_tracking().table_of(task)
     return diagnosis.record(task, NO_SITE if table is None else table.rows.get(task, NO_SITE))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from taskscope._backends._factory import tracking_of
+from taskscope._backends._backend import Backend
+from taskscope._backends._here import backend_of_task
 from taskscope._diagnosis.describe import safe_repr
 from taskscope._off import is_off
-from taskscope._table import NO_SITE, AnyTask, Row, TaskTable
+from taskscope._table import NO_SITE, AnyTask, Row
 
 if TYPE_CHECKING:
     from taskscope._scope import TaskScope
@@ -35,49 +35,40 @@ def hand_off(task: AnyTask, to: TaskScope | None = None, *, reason: str) -> None
     """
     from taskscope._scope import TaskScope
 
-    check_task(task)
+    backend = backend_for(task)
     if to is not None and not isinstance(to, TaskScope):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"to={safe_repr(to)}: must be None or a TaskScope")
     if not isinstance(reason, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"reason={safe_repr(reason)}: must be a string")
     if not reason.strip():
         raise ValueError(f"reason={reason!r}: must say why the task outlives its scope")
-    if is_off() or task.done():
+    if is_off() or backend.is_done(task):
         return
-    giver = tracking_of(task.get_loop()).ownership.of_task(task)
+    tracking = backend.tracking_of_task(task)
+    giver = tracking.table_of(task)
     if to is not None and giver is not None and to is giver.scope:
         return
     row = NO_SITE if giver is None else giver.rows.get(task, NO_SITE)
     if to is not None:
         to.adopt(task)
     elif giver is not None:
-        move(task, giver.open_ancestor())
+        tracking.move(task, giver, giver.open_ancestor())
     if giver is not None and giver.scope is not None:
         taker = "released for good" if to is None and giver.open_ancestor() is None else "handed off"
         _remember(giver.scope, task, f"{taker}: {reason}", row)
 
 
-def move(task: AnyTask, target: TaskTable | None) -> None:
-    """Gives a pending task to a table, None to let it go for good."""
-    ownership = tracking_of(task.get_loop()).ownership
-    source = ownership.of_task(task)
-    if source is not None and source is target:
-        return
-    row = None if source is None else source.take(task) or ownership.take_starting(task)
-    # its context goes on naming the scope in which it was spawned
-    ownership.aside[task] = target
-    if target is None:
-        return
-    target.rows[task] = row or NO_SITE
-    given_before = None if target.scope is None else target.scope._handed_off  # pyright: ignore[reportPrivateUsage]
-    if given_before is not None:
-        given_before.pop(task, None)  # it has come back
+def backend_for(task: Any) -> Backend:
+    """The backend that a task belongs to.
 
-
-def check_task(task: Any) -> None:
-    if not asyncio.isfuture(task) or not hasattr(task, "get_coro"):
+    Raises:
+        TypeError: It is no task.
+    """
+    backend = backend_of_task(task)
+    if backend is None:
         kind = type(task).__name__
-        raise TypeError(f"task={safe_repr(task)}: must be an asyncio task, not {kind}; create_task(...) makes one")
+        raise TypeError(f"task={safe_repr(task)}: must be a task, not {kind}; asyncio.create_task(...) makes one")
+    return backend
 
 
 def _remember(scope: TaskScope, task: AnyTask, reason: str, row: Row) -> None:

@@ -9,16 +9,16 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack, final
 
-from taskscope._backends._asyncio import one_turn, running_loop
-from taskscope._backends._factory import LoopTracking, tracking_of
-from taskscope._backends._ownership import all_tasks, running_task
+from taskscope._backends import _asyncio
+from taskscope._backends._backend import Backend, Tracking
+from taskscope._backends._factory import tracking_of
+from taskscope._backends._here import backend_here, running_trio
 from taskscope._diagnosis.describe import safe_repr
 from taskscope._errors import TaskScopeError
 from taskscope._off import is_off
 from taskscope._policy import PolicyArguments, check_name, check_policy
 from taskscope._report import Report
 from taskscope._scope import TaskScope
-from taskscope._table import AnyTask
 
 T = TypeVar("T")
 
@@ -27,7 +27,8 @@ T = TypeVar("T")
 class Installation:
     """taskscope on one loop, as `install` has put it there."""
 
-    def __init__(self, tracking: LoopTracking | None) -> None:
+    def __init__(self, backend: Backend, tracking: Tracking | None) -> None:
+        self._backend = backend
         self._tracking = tracking
         self._root: TaskScope | None = None
         self._is_on = tracking is not None
@@ -54,7 +55,7 @@ class Installation:
         self._is_on = False
         self._tracking.installation = None
         if self._root is not None:
-            self._tracking.ownership.root = None
+            self._tracking.root = None
             self._root._give_up()  # pyright: ignore[reportPrivateUsage]
         self._tracking.release()
 
@@ -78,9 +79,9 @@ class Installation:
             return
         self._is_closing = True
         try:
-            if tracking.ownership.starting:
-                await one_turn()  # in the first step of an eager task, for which nobody can wait before that is over
-            await root._end_root(_tasks_waiting_for_current(), exc)  # pyright: ignore[reportPrivateUsage]
+            if tracking.is_starting():
+                await self._backend.one_turn()  # for a task in its first step nobody can wait before that is over
+            await root._end_root(self._backend.tasks_waiting_for_current(), exc)  # pyright: ignore[reportPrivateUsage]
         finally:
             self._is_closing = False
             self.uninstall()
@@ -99,10 +100,11 @@ def install(
 ) -> Installation:
     """Puts the task factory on a loop, so that scopes find it there and other threads' scopes can see its tasks.
 
-    A loop has one installation: installing again returns it. An existing factory is chained, not replaced.
+    A loop has one installation: installing again returns it. An existing factory is chained, not replaced. In a task of
+    Trio's, where there are no factories, it is an instrument.
 
     Args:
-        loop: The loop. None: the running one.
+        loop: The loop. None: the running one, or the running Trio.
         root: Name of a root scope, to which all tasks belong that are spawned outside any scope from now on. It is
             judged by `Installation.aclose`. None: no root scope.
         policy: Arguments of `TaskScope` for the root scope; `on_leak` is `"log"` unless given, `timeout` is refused.
@@ -114,9 +116,13 @@ def install(
     """
     check_name(root, "root")
     if loop is None:
-        loop = running_loop()
+        backend: Backend = backend_here()
+        tracking: Tracking = backend.running_tracking()
     elif not isinstance(loop, asyncio.AbstractEventLoop):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"loop={safe_repr(loop)}: must be None or an event loop of asyncio, not {type(loop).__name__}")
+    else:
+        backend = _asyncio
+        tracking = tracking_of(loop)
     if root is None and policy:
         raise ValueError(f"{', '.join(policy)}: a policy is the root scope's, so root= must name one")
     for argument in ("timeout", "watch"):
@@ -125,18 +131,17 @@ def install(
     policy.setdefault("on_leak", "log")
     checked = check_policy(**policy)
     if is_off():
-        return Installation(None)
-    tracking = tracking_of(loop)
+        return Installation(backend, None)
     installation: Installation | None = tracking.installation
-    if root is not None and tracking.ownership.root is not None:
-        raise TaskScopeError(f"root={root!r}: the loop has the root scope {tracking.ownership.root.name!r} already")
+    if root is not None and tracking.root is not None:
+        raise TaskScopeError(f"root={root!r}: the loop has the root scope {tracking.root.name!r} already")
     if installation is None:
-        installation = tracking.installation = Installation(tracking)
+        installation = tracking.installation = Installation(backend, tracking)
         tracking.acquire()
     if root is not None:
         caller = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
         scope = TaskScope._of(checked, root, (caller.f_code, caller.f_lasti))  # pyright: ignore[reportPrivateUsage]
-        scope._open_as_root(tracking)  # pyright: ignore[reportPrivateUsage]
+        scope._open_as_root(backend, tracking)  # pyright: ignore[reportPrivateUsage]
         installation._root = scope  # pyright: ignore[reportPrivateUsage]
     return installation
 
@@ -145,19 +150,19 @@ def run(
     main: Coroutine[Any, Any, T],
     *,
     name: str | None = None,
-    backend: Literal["asyncio"] = "asyncio",
+    backend: Literal["asyncio", "trio"] = "asyncio",
     debug: bool | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
     **policy: Unpack[PolicyArguments],
 ) -> T:
-    """`asyncio.run` with the task factory installed and a scope round the program, which also owns what no scope does.
+    """`asyncio.run` or `trio.run` with a scope round the program, which also owns what no other scope does.
 
     Args:
         main: The coroutine to run. Its result is returned.
         name: Name of the scope. None: the coroutine's qualified name.
-        backend: `"asyncio"`, the only one supported yet.
-        debug: The loop's debug mode. None: as the environment says.
-        loop_factory: Makes the loop, `uvloop.new_event_loop` for instance. None: asyncio's default.
+        backend: `"asyncio"` or `"trio"`.
+        debug: The loop's debug mode, for asyncio only. None: as the environment says.
+        loop_factory: Makes the loop, `uvloop.new_event_loop` for instance, for asyncio only. None: asyncio's default.
         policy: Arguments of `TaskScope`.
 
     Raises:
@@ -166,21 +171,28 @@ def run(
         Besides what `main` raises, what leaving a `TaskScope` raises.
     """
     try:
-        if not isinstance(backend, str) or backend != "asyncio":  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ValueError(
-                f'backend={safe_repr(backend)}: must be "asyncio", the only backend supported in this version'
-            )
+        if not isinstance(backend, str) or backend not in ("asyncio", "trio"):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f'backend={safe_repr(backend)}: must be "asyncio" or "trio"')
+        for argument, value in (("debug", debug), ("loop_factory", loop_factory)):
+            if backend == "trio" and value is not None:
+                raise ValueError(f'{argument}={safe_repr(value)}: is for asyncio, and must be None with backend="trio"')
         if not inspect.iscoroutine(main):
             raise TypeError(
                 f"main={safe_repr(main)}: must be a coroutine, as the call of an `async def` function returns it"
             )
         check_name(name)
         checked = check_policy(**policy)
-        if asyncio._get_running_loop() is not None:
+        if asyncio._get_running_loop() is not None or running_trio() is not None:
             raise RuntimeError("taskscope.run() cannot be called from a running event loop; open a TaskScope there")
+        scope = TaskScope._of(checked, name or main.__qualname__, (main.cr_code, -1))  # pyright: ignore[reportPrivateUsage]
+        result: T
+        if backend == "trio":
+            import trio
+
+            result = trio.run(_in_root, main, scope)
+            return result
         with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
-            scope = TaskScope._of(checked, name or main.__qualname__, (main.cr_code, -1))  # pyright: ignore[reportPrivateUsage]
-            result: T = runner.run(_in_root(main, scope))
+            result = runner.run(_in_root(main, scope))
             return result
     finally:
         if inspect.iscoroutine(main):
@@ -191,18 +203,3 @@ async def _in_root(main: Coroutine[Any, Any, T], scope: TaskScope) -> T:
     async with scope:
         scope._become_root()  # pyright: ignore[reportPrivateUsage]
         return await main
-
-
-def _tasks_waiting_for_current() -> list[AnyTask]:
-    """The tasks that await the current one, directly or through others: to wait for them would be a deadlock."""
-    current = running_task(asyncio.get_running_loop())
-    waiting: list[AnyTask] = []
-    for task in all_tasks():
-        seen: set[int] = set()
-        awaited: Any = task
-        while awaited is not None and awaited is not current and id(awaited) not in seen:
-            seen.add(id(awaited))
-            awaited = getattr(awaited, "_fut_waiter", None)
-        if awaited is current and task is not current:
-            waiting.append(task)
-    return waiting

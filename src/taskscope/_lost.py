@@ -1,27 +1,25 @@
-"""Tasks that the factory did not see: because somebody replaced it, or because they were made without it."""
+"""Tasks that were not seen when they were spawned: because somebody took that from us, or made them another way."""
 
 from __future__ import annotations
 
 from collections.abc import Container
 
-from taskscope._backends._factory import LoopTracking
-from taskscope._backends._ownership import all_tasks, task_context
-from taskscope._diagnosis.describe import safe_repr
+from taskscope._backends._backend import Tracking
 from taskscope._table import NO_SITE, AnyTask, TaskTable, tag
 
 
-def recover_tasks(table: TaskTable, tracking: LoopTracking, excused: Container[AnyTask]) -> int:
+def recover_tasks(table: TaskTable, tracking: Tracking, excused: Container[AnyTask]) -> int:
     """Puts into the table every task of the running loop whose context carries its tag. Returns how many there were.
 
     excused: tasks to leave alone. So are those whose owner is known not to be the one that their context names.
     """
     recovered = 0
-    known = tracking.ownership.aside
-    host_context = task_context(table.host)
-    for task in all_tasks():
-        if task in table.rows or task in excused or task in known or task is table.host:
+    backend = table.backend
+    host_context = None if table.host is None else backend.task_context(table.host)
+    for task in backend.all_tasks():
+        if task in table.rows or task in excused or tracking.is_moved(task) or task is table.host:
             continue
-        context = task_context(task)
+        context = backend.task_context(task)
         # who runs in the host's own context shares its tag without having been spawned under it
         if context is None or context is host_context or not _leads_to(context.get(tag), table):
             continue
@@ -30,13 +28,9 @@ def recover_tasks(table: TaskTable, tracking: LoopTracking, excused: Container[A
     return recovered
 
 
-def describe_loss(tracking: LoopTracking, recovered: int) -> str:
-    by = "one that was taken off again" if tracking.is_on_loop() else safe_repr(tracking.current_factory())
+def describe_loss(tracking: Tracking, recovered: int) -> str:
     found = "no other task" if not recovered else "1 task" if recovered == 1 else f"{recovered} tasks"
-    return (
-        f"the task factory was replaced while the scope was open, by {by}; "
-        f"looking through all tasks of the loop has found {found} of this scope"
-    )
+    return f"{tracking.loss()}; looking through all tasks of the loop has found {found} of this scope"
 
 
 def _leads_to(found: TaskTable | None, table: TaskTable) -> bool:

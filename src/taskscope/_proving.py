@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from collections.abc import Iterable
 from typing import Any
 
-from taskscope._backends._factory import tracking_of
-from taskscope._backends._ownership import all_tasks, running_task
-from taskscope._budget import budget_of_loop
-from taskscope._diagnosis.awaitables import UNKNOWN, is_done, waiter_of
-from taskscope._diagnosis.folding import is_internal
-from taskscope._diagnosis.host import Held, held_now
+from taskscope._backends import _asyncio as backend
+from taskscope._diagnosis.folding import is_own
+from taskscope._diagnosis.host import NOT_HELD, Held, held_now
 from taskscope._diagnosis.reachability import Proof, prove
 from taskscope._diagnosis.registries import callbacks_of, registries_of_anyio, registries_of_asyncio
 from taskscope._diagnosis.stack import task_chain
 from taskscope._table import AnyTask, TaskTable
+
+NO_PROOF = Proof({}, 0, "deadlocks are not proven on Trio in this version")
 
 
 def prove_tasks(table: TaskTable, waited_for: object) -> Proof:
@@ -27,13 +25,17 @@ def prove_tasks(table: TaskTable, waited_for: object) -> Proof:
 
     waited_for: the future by which the caller has suspended the host.
     """
-    tasks = [task for task in table.pending() if is_blocked(task)]
+    if table.backend.name != backend.name:
+        return NO_PROOF
+    tasks = [task for task in table.pending() if backend.where_it_waits(task)]
     return _within_budget(tasks, [waited_for, *_own_coroutines(table.host)])
 
 
 def prove_while_host_waits(table: TaskTable, waited_for: object) -> Proof:
     """The same, for as long as the host is suspended: what only the host could do once it goes on wakes nobody."""
-    tasks = [task for task in table.pending() if is_blocked(task)]
+    if table.backend.name != backend.name:
+        return NO_PROOF
+    tasks = [task for task in table.pending() if backend.where_it_waits(task)]
     return _within_budget(tasks, [waited_for, table.host, *_coroutines(table.host)])
 
 
@@ -42,19 +44,23 @@ def prove_with_host(table: TaskTable, held: Held) -> Proof:
 
     held: what `host_as_held` has said when the body began.
     """
-    tasks = [task for task in (*table.pending(), table.host) if task is not None and is_blocked(task)]
+    if table.backend.name != backend.name:
+        return NO_PROOF
+    tasks = [task for task in (*table.pending(), table.host) if task is not None and backend.where_it_waits(task)]
     return _prove(tasks, (), id(table.host), held)
 
 
-def host_as_held() -> Held:
+def host_as_held(table: TaskTable) -> Held:
     """How the running task is held, beside by its running and by its table.
 
     To be called by a coroutine that has ended when the task waits, or takes part in no more than a step.
     """
-    loop = asyncio.get_running_loop()
-    registries = callbacks_of((*registries_of_asyncio(), *registries_of_anyio(), tracking_of(loop).ownership.aside))
+    if table.backend.name != backend.name:
+        return NOT_HELD
+    aside = backend.running_tracking().ownership.aside
+    registries = callbacks_of((*registries_of_asyncio(), *registries_of_anyio(), aside))
     # No variables here: they would hold the task and its frame once more.
-    return held_now(running_task(loop), sys._getframe(2), registries)  # pyright: ignore[reportPrivateUsage]
+    return held_now(backend.current_task(), sys._getframe(2), registries)  # pyright: ignore[reportPrivateUsage]
 
 
 def prove_all(keepers: Iterable[object]) -> tuple[Proof, list[AnyTask], int]:
@@ -62,15 +68,15 @@ def prove_all(keepers: Iterable[object]) -> tuple[Proof, list[AnyTask], int]:
 
     keepers: what holds tasks that were found before.
     """
-    tasks = list(all_tasks())
+    tasks = list(backend.all_tasks())
     looked_at = len(tasks)
-    tasks[:] = [task for task in tasks if is_blocked(task)]
+    tasks[:] = [task for task in tasks if backend.where_it_waits(task)]
     proof = _prove(tasks, keepers)
     return proof, [task for task in tasks if id(task) in proof.stuck], looked_at
 
 
 def _within_budget(tasks: list[Any], bookkeepers: Iterable[object]) -> Proof:
-    budget = budget_of_loop()
+    budget = backend.running_tracking().budget
     if not budget.has_any_left:
         return Proof({}, 0, "the scopes of this loop have used up the time for proofs")
     started = time.perf_counter()
@@ -81,7 +87,7 @@ def _within_budget(tasks: list[Any], bookkeepers: Iterable[object]) -> Proof:
 
 def _prove(tasks: list[Any], bookkeepers: Iterable[object], host: int | None = None, held: Held | None = None) -> Proof:
     """A proof is a gift, and no reason to fail where none can be had."""
-    registries = [tracking_of(asyncio.get_running_loop()).ownership.aside]
+    registries = [backend.running_tracking().ownership.aside]
     try:
         return prove(tasks, list(bookkeepers), registries, _own_types(), host, held)
     except Exception as error:
@@ -94,21 +100,13 @@ def _own_types() -> tuple[type, ...]:
     from taskscope._closing import Closing
     from taskscope._watch import BodyWatch
 
-    return TaskTable, BodyEnd, BodyWatch, Closing
-
-
-def is_blocked(task: AnyTask) -> bool:
-    """Whether a task of the running loop waits for a future that is not done."""
-    if task.get_loop() is not asyncio._get_running_loop():
-        return False
-    waiter = waiter_of(task)
-    return waiter is not None and waiter is not UNKNOWN and not is_done(waiter)
+    return TaskTable, BodyEnd, backend.BodyCancel, BodyWatch, Closing
 
 
 def _own_coroutines(host: AnyTask | None) -> list[object]:
     """The coroutines of ours that a host has come to: they hold what a scope works on."""
     links = () if host is None else task_chain(host).links
-    return [link.holder for link in links if is_internal(link.code)]
+    return [link.holder for link in links if is_own(link.code)]
 
 
 def _coroutines(host: AnyTask | None) -> list[object]:

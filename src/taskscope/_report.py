@@ -34,9 +34,9 @@ class Wait:
 
     Attributes:
         kind: What sort of thing it is: `"queue"`, `"lock"`, `"semaphore"`, `"event"`, `"condition"`, `"barrier"`,
-            `"timer"`, `"io"`, `"process"`, `"thread"`, `"task"` (one), `"tasks"` (several), or `"future"` for what is
-            made from bare futures.
-        primitive: Its name, `"Queue.get"` for instance. For kind `"future"` the function that awaits the future.
+            `"timer"`, `"io"`, `"process"`, `"thread"`, `"task"` (one), `"tasks"` (several), or, for what is made from
+            bare futures or from Trio's bare `wait_task_rescheduled`, `"future"` or `"reschedule"`.
+        primitive: Its name, `"Queue.get"` for instance. For these last two kinds the function that waits.
         detail: The state it was in (`"Queue maxsize=1, full"`), None where that is not known.
         awaited: Names of the pending tasks waited for, at most 16.
         path: Names of the tasks on the way from one waited for to the one that all of them wait for in the end.

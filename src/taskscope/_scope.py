@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import weakref
 from collections.abc import Iterable, Mapping
@@ -14,16 +13,15 @@ from types import CodeType, TracebackType
 from typing import Literal, Self, final
 
 from taskscope._acting import act, tell_of_abandoned
-from taskscope._backends._asyncio import cancel_without_waiting, running_loop
-from taskscope._backends._factory import LoopTracking, tracking_of
-from taskscope._backends._ownership import running_task
+from taskscope._backends._backend import Backend, Tracking
+from taskscope._backends._here import backend_here
 from taskscope._body import BodyEnd, is_called_by_async_generator, with_end
 from taskscope._closing import DESCRIBED_LIMIT, Closing
 from taskscope._diagnosis.describe import describe, safe_repr
 from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._diagnosis.stack import task_chain
 from taskscope._errors import TaskScopeError
-from taskscope._handing import check_task, move
+from taskscope._handing import backend_for
 from taskscope._lost import describe_loss, recover_tasks
 from taskscope._off import is_off
 from taskscope._policy import (
@@ -78,7 +76,7 @@ class TaskScope:
 
     Raises:
         TypeError, ValueError: At construction, for a bad argument.
-        RuntimeError: On entering, outside of a running asyncio event loop.
+        RuntimeError: On entering, where neither asyncio nor Trio runs the code.
         TaskLeakError: On leaving, with `on_leak="raise"`.
         ScopeTimeoutError: On leaving, when the body took longer than `timeout`.
         DeadlockError: On leaving, when `watch` has found that the body could never go on.
@@ -87,7 +85,7 @@ class TaskScope:
     # What most scopes never change stays with the class: one that is clean should cost next to nothing.
     _state: Literal["new", "open", "closing", "closed", "off"] = "new"
     _report: Report | None = None
-    _tracking: LoopTracking | None = None
+    _tracking: Tracking | None = None
     _losses = 0
     _is_given_up = False
     _token: Token[TaskTable | None] | None = None
@@ -187,21 +185,31 @@ class TaskScope:
             ValueError: The scope runs in this very task.
             TaskScopeError: The scope is not open.
         """
-        check_task(task)
-        if self._state == "off" or task.done():
+        backend = backend_for(task)
+        if self._state == "off" or backend.is_done(task):
             return
         if self._table.closed or self._state == "new":
             raise TaskScopeError(f"scope {self.name!r} is not open: it cannot adopt a task")
         if task is self._table.host:
             raise ValueError(f"task={safe_repr(task)}: a scope cannot wait for the task that it runs in")
-        move(task, self._table)
+        if backend is not self._table.backend:
+            raise ValueError(
+                f"task={safe_repr(task)}: scope {self.name!r} runs on {self._table.backend.name}, and the task does not"
+            )
+        tracking = backend.tracking_of_task(task)
+        source = tracking.table_of(task)
+        if source is self._table:
+            return
+        tracking.move(task, source, self._table)
+        if self._handed_off is not None:
+            self._handed_off.pop(task, None)  # it has come back
 
     async def __aenter__(self) -> Self:
         if self._open():
             self._token = set_tag(self._table)
             if self._body_end is not None:
-                held = host_as_held()  # not among the arguments, where the host would be held once more
-                self._body_end.body_runs_in(self._table.host, held)
+                held = host_as_held(self._table)  # not among the arguments, where the host would be held once more
+                self._body_end.enter(held)
         return self
 
     async def __aexit__(
@@ -210,14 +218,15 @@ class TaskScope:
         if self._state == "off":
             return
         self._untag()
-        if self._body_end is not None:
-            self._body_end.stop()
+        left = exc if self._body_end is None else self._body_end.end(exc)
         if self._is_clean():
             self._shut()
         elif isinstance(exc, GeneratorExit) and not is_called_by_async_generator(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage]
             self._abandon(exc)
         else:
-            await self._end(exc)
+            await self._table.backend.protected(self._end(left))
+        if left is not exc and left is not None:
+            raise left
 
     def _open(self) -> bool:
         """Opens the scope, without setting the tag. False when taskscope is switched off."""
@@ -226,12 +235,14 @@ class TaskScope:
         if is_off():
             self._state = "off"
             return False
-        loop = running_loop()
-        self._tracking = tracking = tracking_of(loop)
+        backend = backend_here()
+        self._table.backend = backend
+        self._tracking = tracking = backend.running_tracking()
         tracking.acquire()
         self._losses = tracking.losses
-        self._table.host = host = running_task(loop)
-        owner = tracking.ownership.of_scope(host)
+        self._table.host = host = backend.current_task()
+        self._table.groups_before = backend.number_of_groups(host)
+        owner = tracking.owner_of_scope(host)
         self._table.parent = owner.table
         self._table.host_row = owner.origin
         self._state = "open"
@@ -239,8 +250,9 @@ class TaskScope:
             self._body_end = BodyEnd(self._table, timeout=self._policy.timeout, watch=self._policy.watch)
         return True
 
-    def _open_as_root(self, tracking: LoopTracking) -> None:
+    def _open_as_root(self, backend: Backend, tracking: Tracking) -> None:
         """Opens a scope that has no body and owns what is spawned outside any other."""
+        self._table.backend = backend
         self._tracking = tracking
         tracking.acquire()
         self._losses = tracking.losses
@@ -248,8 +260,8 @@ class TaskScope:
         self._become_root()
 
     def _become_root(self) -> None:
-        if self._tracking is not None and self._tracking.ownership.root is None:
-            self._tracking.ownership.root = self._table
+        if self._tracking is not None and self._tracking.root is None:
+            self._tracking.root = self._table
 
     async def _end_root(self, excused: Iterable[AnyTask], exc: BaseException | None) -> None:
         self._state = "closing"
@@ -292,8 +304,8 @@ class TaskScope:
         self._table.close()
         if self._tracking is None:
             return
-        if self._tracking.ownership.root is self._table:
-            self._tracking.ownership.root = None
+        if self._tracking.root is self._table:
+            self._tracking.root = None
         self._tracking.release()
 
     async def _end(self, exc: BaseException | None, excused: Iterable[AnyTask] = ()) -> None:
@@ -315,11 +327,11 @@ class TaskScope:
         try:
             self._report = replace(self.snapshot(), phase="exit")
             for task in pending:
-                cancel_without_waiting(task)
+                self._table.backend.cancel_without_waiting(task)
         finally:
             self._shut()
         if pending:
-            tell_of_abandoned(self._report, self._policy, exc)
+            tell_of_abandoned(self._table.backend, self._report, self._policy, exc)
 
     def _look_for_lost(self, closing: Closing) -> str | None:
         """Finds tasks that the factory did not see, and says so where it was not on the loop all the time."""
@@ -331,10 +343,11 @@ class TaskScope:
         return None if intact else describe_loss(self._tracking, recovered)
 
     def _make_report(self, closing: Closing, lost: str | None) -> Report:
+        is_done = self._table.backend.is_done
         body_tasks = self._body_end.tasks if self._body_end is not None and self._body_end.fired else None
         leaks = dict(closing.leaks)
         for task, record in (body_tasks or {}).items():
-            leaks[task] = with_end(task, record, closing.leaks.get(task))
+            leaks[task] = with_end(self._table.backend, task, record, closing.leaks.get(task))
         return Report(
             self.name,
             phase="exit" if body_tasks is None else "body",
@@ -344,7 +357,7 @@ class TaskScope:
             survivors=tuple(closing.survivors.values()),
             transferred=(*self._records_of_handed_off(), *closing.transferred.values()),
             ignored=tuple(closing.ignored.values()),
-            inherited=tuple(record for task, record in (self._inherited or {}).items() if not task.done()),
+            inherited=tuple(record for task, record in (self._inherited or {}).items() if not is_done(task)),
             coverage=closing.coverage,
             leaks_omitted=closing.omitted,
             spawned=self._table.spawned,
@@ -353,7 +366,8 @@ class TaskScope:
         )
 
     def _records_of_handed_off(self) -> tuple[TaskRecord, ...]:
-        given = [(task, reason, row) for task, (reason, row) in (self._handed_off or {}).items() if not task.done()]
+        is_done = self._table.backend.is_done
+        given = [(task, reason, row) for task, (reason, row) in (self._handed_off or {}).items() if not is_done(task)]
         return tuple(
             replace(describe(task, row, task_chain(task)), outcome_detail=reason) for task, reason, row in given
         )
@@ -370,11 +384,11 @@ _DEFAULTS = tuple((TaskScope.__init__.__kwdefaults__ or {}).values())
 def current_scope() -> TaskScope | None:
     """The innermost open scope that a task spawned here would belong to, None outside of any."""
     try:
-        loop = asyncio.get_running_loop()
+        backend = backend_here()
     except RuntimeError:
         table = tag.get(None)  # a worker thread: the tag travels with the context
         if table is not None and table.closed:
             table = table.open_ancestor()
     else:
-        table = tracking_of(loop).ownership.of_spawn(loop).table
+        table = backend.running_tracking().owner_of_spawn().table
     return None if table is None else table.scope

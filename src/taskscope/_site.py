@@ -18,7 +18,7 @@ GROUP_CREATE_TASK = taskgroups.TaskGroup.create_task.__code__
 CHAIN_LIMIT = 16
 STACK_LIMIT = 64
 
-_LIBRARIES = frozenset({"asyncio", "anyio", "uvloop", "taskscope"})
+_LIBRARIES = frozenset({"asyncio", "anyio", "trio", "uvloop", "taskscope"})
 _PROGRAMS_OF_OURS = "taskscope._demo"
 
 _FACTORY_CALLERS = (CREATE_TASK, base_events.BaseEventLoop.create_task.__code__)
@@ -51,6 +51,11 @@ _known_files: dict[str, bool] = {}
 _MOST_KNOWN_FILES = 10_000
 
 
+def _runs_loop(code: CodeType) -> bool:
+    # That of Trio, known by its name: nobody is to import Trio only for us to recognise it.
+    return id(code) in _LOOP_RUNNERS or code.co_name == "unrolled_run"
+
+
 def _is_library_frame(frame: FrameType) -> bool:
     file = frame.f_code.co_filename
     known = _known_files.get(file)
@@ -79,14 +84,14 @@ def user_frame(frame: FrameType | None) -> FrameType | None:
             caller = walk.f_back
             if caller is None or caller.f_code not in _FACTORY_CALLERS:
                 return walk
-        elif id(walk.f_code) in _LOOP_RUNNERS:
+        elif _runs_loop(walk.f_code):
             break
         walk = walk.f_back
     return _library_that_spawned(frame)
 
 
 def _library_that_spawned(frame: FrameType | None) -> FrameType | None:
-    while frame is not None and id(frame.f_code) not in _LOOP_RUNNERS:
+    while frame is not None and not _runs_loop(frame.f_code):
         module = str(frame.f_globals.get("__name__"))
         if frame.f_code not in _TASK_MAKERS and module.partition(".")[0] != "taskscope":
             return frame

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -10,7 +9,6 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar, final
 
-from taskscope._backends._ownership import running_task
 from taskscope._proving import host_as_held
 from taskscope._scope import TaskScope
 from taskscope._table import set_tag, tag
@@ -75,19 +73,29 @@ class ScopedSteps:
             return await take()
         table = self._scope._table  # pyright: ignore[reportPrivateUsage]
         end = self._scope._body_end  # pyright: ignore[reportPrivateUsage]
-        table.host = running_task(asyncio.get_running_loop())
+        table.host = table.backend.current_task()
         if end is not None:
-            held = host_as_held()
-            end.body_runs_in(table.host, held)
+            held = host_as_held(table)
+            end.enter(held)
         token = set_tag(table)
         try:
             return await take()
+        except BaseException as error:
+            left = error if end is None else end.suspend(error)
+            try:
+                if left is None:
+                    raise _TimedOut from None
+                if left is not error:
+                    raise left from None
+            finally:
+                del left
+            raise
         finally:
             del take  # it can hold an exception whose traceback holds this frame
             with suppress(ValueError):  # destroyed from another context: there is nothing of ours to take back there
                 tag.reset(token)
             if end is not None:
-                end.body_runs_in(None)
+                end.suspend(None)
 
     async def _end_in_time_out(self) -> None:
         await self._steps.aclose()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, final
 from taskscope._frames import frame_at
 
 if TYPE_CHECKING:
+    from taskscope._backends._backend import Backend
     from taskscope._scope import TaskScope
 
 AnyTask = asyncio.Task[Any]
@@ -32,6 +33,9 @@ NO_SITE: Row = (None, 0, None, 0)
 # How many finished tasks may be held before somebody looks. A table of this size is also about what stays in a
 # processor's cache: larger ones make every spawn slower.
 HELD = 128
+
+# Of a table with fewer pending tasks than this nobody sees the ends any more.
+FEW = 32
 
 # The host of a closed table. Not None, for that is what a callback has in the place of a current task.
 _NO_HOST: Any = object()
@@ -65,12 +69,14 @@ class TaskTable:
     asyncio holds its tasks weakly, so the table is also what keeps a blocked task alive that nobody else refers to.
 
     Small tables are swept when a spawn fills them. Where more than half of `HELD` tasks are pending that would be too
-    seldom (all of them can end without another spawn) or too dear (a sweep every few spawns); then a sample of the
-    tasks is watched instead, and their ends tell when a sweep is due.
+    seldom (all of them can end without another spawn) or too dear (a sweep every few spawns). On Trio the end of every
+    task is seen then; on asyncio a sample of the tasks is watched, and their ends tell when a sweep is due.
     """
 
     # What most tables never change stays with the class: a scope that is clean should cost next to nothing.
+    backend: Backend
     parent: TaskTable | None = None
+    groups_before = 0  # how many groups the host had opened when the scope began, where the backend tells
     shadowed: TaskTable | None = None  # the tag that the host's context had before this one, mostly the parent
     swept = 0
     closed = False
@@ -95,7 +101,10 @@ class TaskTable:
         self.note = note
 
     def pending(self) -> list[AnyTask]:
-        return [task for task in list(self.rows) if not task.done()]
+        if not self.rows:
+            return []
+        is_done = self.backend.is_done
+        return [task for task in list(self.rows) if not is_done(task)]
 
     @property
     def spawned(self) -> int:
@@ -155,8 +164,7 @@ class TaskTable:
             self.pass_on(newest)
             return
         if self.refusing:
-            if not getattr(newest.get_coro(), "cr_suspended", False):  # too late for what was started eagerly
-                newest.cancel()
+            self.backend.refuse(newest)
             return
         # Another thread may be tidying, or this very one, where a finalizer has spawned meanwhile.
         if not _tidying.acquire(blocking=False):
@@ -169,6 +177,11 @@ class TaskTable:
             self._set_threshold()
         finally:
             _tidying.release()
+
+    def expect_few(self) -> None:
+        """The table has become small: from now on it is swept when a spawn fills it."""
+        self._sweep_at = HELD
+        self._set_threshold()
 
     def refuse(self) -> None:
         """From now on, until the table is closed, what is spawned is cancelled before its first step."""
@@ -189,7 +202,8 @@ class TaskTable:
 
     def _sweep(self) -> None:
         rows = self.rows
-        ended = [task for task in list(rows) if task.done()]
+        is_done = self.backend.is_done
+        ended = [task for task in list(rows) if is_done(task)]
         for task in ended:
             rows.pop(task, None)
             if self._closed_in is not None:
@@ -202,6 +216,8 @@ class TaskTable:
             self._sweep_at = HELD
             return
         self._sweep_at = pending + max(HELD, pending)
+        if self.backend.drop_ended(self):
+            return
         if self._sampled is None:
             self._sampled = set()
             self._gaps = cycle(GAPS)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import final
 
-from taskscope._budget import SHARE_OF_WATCHES, budget_of_loop
-from taskscope._diagnosis.awaitables import waiter_of
+from taskscope._backends._budget import SHARE_OF_WATCHES
 from taskscope._diagnosis.host import NOT_HELD, Held
 from taskscope._diagnosis.reachability import Proof
-from taskscope._proving import is_blocked, prove_with_host
+from taskscope._proving import prove_with_host
 from taskscope._table import AnyTask, TaskTable
 
 
@@ -30,8 +28,8 @@ class BodyWatch:
         self._host: AnyTask | None = None
         self._held = NOT_HELD
         self._waited_for = 0
-        self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(seconds, self._look)
+        self._backend = backend = table.backend
+        self._timer = backend.call_at(backend.time() + seconds, self._look)
 
     def body_runs_in(self, host: AnyTask | None, held: Held) -> None:
         self._host = host
@@ -41,9 +39,9 @@ class BodyWatch:
         self._timer.cancel()
 
     def _look(self) -> None:
-        before, self._waited_for = self._waited_for, self._id_of_waiter()
-        budget = budget_of_loop()
-        now = self._loop.time()
+        before, self._waited_for = self._waited_for, self._where_host_waits()
+        budget = self._backend.running_tracking().budget
+        now = self._backend.time()
         if self._waited_for and self._waited_for == before and now >= budget.next_look:
             started = time.perf_counter()
             proof = prove_with_host(self._table, self._held)
@@ -51,10 +49,7 @@ class BodyWatch:
                 self._found(proof)
                 return
             budget.next_look = now + (time.perf_counter() - started) / SHARE_OF_WATCHES
-        self._timer = self._loop.call_at(max(now + self._seconds, budget.next_look), self._look)
+        self._timer = self._backend.call_at(max(now + self._seconds, budget.next_look), self._look)
 
-    def _id_of_waiter(self) -> int:
-        """What the body waits for, 0 while it does not. Not the thing itself: to hold it would make it look alive."""
-        if self._host is None or self._host.done() or not is_blocked(self._host):
-            return 0
-        return id(waiter_of(self._host))
+    def _where_host_waits(self) -> int:
+        return 0 if self._host is None else self._backend.where_it_waits(self._host)

@@ -1,86 +1,242 @@
-"""What a scope needs of asyncio to end: its clock, waiting for tasks, cancelling them, work off the loop."""
+"""asyncio, and uvloop: what a scope needs to know of its tasks, how it cancels them and how it waits."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import sys
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Container, Coroutine, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar, final
+from functools import partial
+from typing import Any, Final, TypeVar, final
 
-from taskscope._backends._cycles import cancel_here
-from taskscope._backends._watchdog import Watchdog, call_in, release, start_thread, watchdog_if_needed
-from taskscope._table import AnyTask
+from taskscope._backends._asyncio_clock import AsyncioClock
+from taskscope._backends._cycles import cancel_by_waking, cancel_here
+from taskscope._backends._factory import LoopTracking, tracking_of
+from taskscope._backends._ownership import all_tasks as all_tasks
+from taskscope._backends._ownership import running_task
+from taskscope._backends._ownership import task_context as task_context
+from taskscope._backends._watchdog import call_in, release, start_thread, watchdog_if_needed
+from taskscope._backends._watchdog import one_turn as one_turn
+from taskscope._diagnosis.awaitables import UNKNOWN, waiter_of
+from taskscope._diagnosis.awaitables import is_done as is_future_done
+from taskscope._report import Outcome
+from taskscope._table import AnyTask, TaskTable
 
 T = TypeVar("T")
+
+name: Final = "asyncio"
+
+Cancelled: Final = asyncio.CancelledError
 
 # Turns of the loop that runnable tasks still get when a deadline has passed: the loop may have been blocked all along,
 # or its clock jumped.
 EXTRA_TURNS = 50
 
-PATIENCE = 0.2
-"""Seconds of real time, in one exit, that tasks get where the loop's clock jumps."""
+
+def running_tracking() -> LoopTracking:
+    return tracking_of(asyncio.get_running_loop())
 
 
-def running_loop() -> asyncio.AbstractEventLoop:
+def tracking_of_task(task: AnyTask) -> LoopTracking:
+    return tracking_of(task.get_loop())
+
+
+def current_task() -> AnyTask | None:
+    return running_task(asyncio.get_running_loop())
+
+
+def is_task(obj: object) -> bool:
+    return asyncio.isfuture(obj) and hasattr(obj, "get_coro")
+
+
+def is_done(task: AnyTask) -> bool:
+    return task.done()
+
+
+def is_runnable(task: AnyTask) -> bool:
+    if task.done():
+        return False
+    waiter = getattr(task, "_fut_waiter", None)
+    return waiter is None or waiter.done()
+
+
+def where_it_waits(task: AnyTask) -> int:
+    # Not the future itself: to hold that would make it look alive.
+    if task.done() or task.get_loop() is not asyncio._get_running_loop():
+        return 0
+    waiter = waiter_of(task)
+    return 0 if waiter is None or waiter is UNKNOWN or is_future_done(waiter) else id(waiter)
+
+
+def outcome(task: AnyTask) -> tuple[Outcome, BaseException | None]:
+    if task.cancelled():
+        return "cancelled", None
+    # Not task.exception(): that would mark it as retrieved, and asyncio's own message about it would be lost.
+    error = getattr(task, "_exception", None)
+    return ("finished", None) if error is None else ("failed", error)
+
+
+def drop_ended(table: TaskTable) -> bool:
+    return False
+
+
+def watch_end(task: AnyTask) -> None:
+    pass  # tasks keep it
+
+
+def outcome_of_cancelled(task: AnyTask) -> tuple[Outcome, BaseException | None]:
+    if task.cancelled():
+        return "cancelled", None
+    error = task.exception()
+    return ("finished", None) if error is None else ("failed", error)
+
+
+def number_of_groups(host: AnyTask | None) -> int:
+    return 0
+
+
+def is_opened_since(group: object, opener: AnyTask, number: int) -> bool:
+    return False
+
+
+def is_ended_by_another(task: AnyTask, pending: Container[AnyTask]) -> bool:
+    return False
+
+
+def cancel(task: AnyTask, host: AnyTask) -> tuple[bool, int]:
+    """Cancels a task, through its own loop when that is another one.
+
+    A task that awaits the host passes its cancellation on to it. That is our own doing and is taken back.
+    """
+    before = host.cancelling()
+    delivered = _cancel(task)
+    if host.cancelling() > before:
+        cancel_by_waking(task)  # what it awaits waits for it
+    echoes = 0
+    while host.cancelling() > before:
+        host.uncancel()
+        echoes += 1
+    return delivered, echoes
+
+
+def _cancel(task: AnyTask) -> bool:
+    loop = task.get_loop()
+    if loop is asyncio.get_running_loop():
+        cancel_here(task)
+        return True
+    if not loop.is_running():
+        return False
     try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        raise RuntimeError(
-            "a TaskScope needs a running asyncio event loop: use it in a coroutine that asyncio, uvloop or AnyIO's "
-            "asyncio backend runs (trio is not supported in this version)"
-        ) from None
+        loop.call_soon_threadsafe(cancel_here, task)
+    except RuntimeError:  # closed since
+        return False
+    return True
+
+
+def why_immune(task: AnyTask) -> str | None:
+    return None
+
+
+def cancel_without_waiting(task: AnyTask) -> None:
+    """Asks a task to end, from wherever this runs: in its loop, in another one, or where no loop runs."""
+    loop = task.get_loop()
+    if asyncio._get_running_loop() is loop:
+        cancel_here(task)
+    elif not loop.is_closed():
+        call_in(loop, cancel_here, task)
+
+
+def refuse(task: AnyTask) -> None:
+    if not getattr(task.get_coro(), "cr_suspended", False):  # too late for what was started eagerly
+        task.cancel()
+
+
+def cancels_of(host: AnyTask) -> int:
+    return host.cancelling()
+
+
+def cancel_later(cancellation: BaseException) -> None:
+    """Has the running task cancelled again when it waits next, by a cancellation that cannot propagate by itself.
+
+    Before Python 3.13 it is only counted: `uncancel` does not take back what has not been delivered yet, so whoever
+    answers for the cancellation, `asyncio.timeout` for instance, could not keep it from striking after all.
+    """
+    task = asyncio.current_task()
+    if sys.version_info >= (3, 13) and task is not None and task.cancelling():
+        task.uncancel()
+        task.cancel(*cancellation.args)
 
 
 @final
-class Clock:
-    """The loop's clock for one exit, helped on where it stands still, as when a test has frozen `time`.
+class BodyCancel:
+    """Cancels a host with its count of cancellations kept balanced, in the way of `asyncio.timeout`."""
 
-    Where it jumps instead, as that of a loop with virtual time does as soon as nothing is ready, tasks get some real
-    time as well: what they wait for can be real, a thread or a socket.
-    """
+    def __init__(self) -> None:
+        self._host: AnyTask | None = None
+        self._cancelling = 0
+        self._cancelled: AnyTask | None = None
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._helped = 0.0
-        self._patience = PATIENCE
+    def enter(self, host: AnyTask) -> None:
+        self._host = host
+        self._cancelling = host.cancelling()
 
-    def time(self) -> float:
-        return self._loop.time() + self._helped
+    def cancel(self) -> None:
+        if self._host is not None:
+            self._cancelled = self._host
+            cancel_here(self._host)
 
-    async def wait_ended(self, tasks: Iterable[AnyTask], deadline: float) -> None:
-        """Returns when all tasks have ended or it is `deadline`, leaving no callback behind.
+    def leave(self, exc: BaseException | None) -> BaseException | None:
+        self._host = None
+        return exc
 
-        Event-driven: nothing of it depends on `asyncio.sleep`, `asyncio.wait` or other functions that tests patch.
-        """
-        before = self.time()
-        seconds = max(0.0, deadline - before)
-        watchdog = watchdog_if_needed(self._loop, seconds, min(seconds, self._patience))
-        pending = [task for task in tasks if not task.done()]
-        await _Wait(self._loop, pending).until(self._loop.time() + seconds, watchdog)
-        if watchdog is not None:
-            self._patience -= min(seconds, self._patience)
-            if watchdog.has_fired:
-                self._helped += max(0.0, deadline - self.time())
-            while watchdog.is_running:
-                await one_turn()
+    def was_it(self, exc: BaseException | None) -> bool:
+        others = self._cancelled is not None and self._cancelled.uncancel() > self._cancelling
+        return exc is None or (isinstance(exc, asyncio.CancelledError) and not others)
 
 
-async def one_turn() -> None:
-    """Lets everything run once that is ready to run."""
-    loop = asyncio.get_running_loop()
-    future = loop.create_future()
-    loop.call_soon(release, future)
-    await future
+def tasks_waiting_for_current() -> list[AnyTask]:
+    current = current_task()
+    waiting: list[AnyTask] = []
+    for task in all_tasks():
+        seen: set[int] = set()
+        awaited: Any = task
+        while awaited is not None and awaited is not current and id(awaited) not in seen:
+            seen.add(id(awaited))
+            awaited = getattr(awaited, "_fut_waiter", None)
+        if awaited is current and task is not current:
+            waiting.append(task)
+    return waiting
+
+
+def is_in_loop() -> bool:
+    return asyncio._get_running_loop() is not None
+
+
+def protected(work: Coroutine[Any, Any, T]) -> Awaitable[T]:
+    return work
+
+
+def new_clock() -> AsyncioClock:
+    return AsyncioClock(asyncio.get_running_loop())
+
+
+def time() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def call_at(when: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
+    return asyncio.get_running_loop().call_at(when, callback)
+
+
+async def settle(tasks: Iterable[AnyTask]) -> None:
+    for _ in range(EXTRA_TURNS):
+        if not any(is_runnable(task) for task in tasks):
+            return
+        await one_turn()
 
 
 async def called_back(work: Callable[[asyncio.Future[None]], T]) -> T | None:
-    """The result of work that the loop calls while the calling task is suspended; None where it failed.
-
-    work: gets the future that the task waits for.
-    """
     loop = asyncio.get_running_loop()
     done = loop.create_future()
     results: list[T] = []
@@ -96,89 +252,7 @@ async def called_back(work: Callable[[asyncio.Future[None]], T]) -> T | None:
     return results[0] if results else None
 
 
-async def settle(tasks: Iterable[AnyTask]) -> None:
-    """Gives tasks that could run if they were let a bounded number of turns."""
-    for _ in range(EXTRA_TURNS):
-        if not any(is_runnable(task) for task in tasks):
-            return
-        await one_turn()
-
-
-def is_runnable(task: AnyTask) -> bool:
-    if task.done():
-        return False
-    waiter = getattr(task, "_fut_waiter", None)
-    return waiter is None or waiter.done()
-
-
-def cancel(task: AnyTask) -> bool:
-    """Cancels a task, through its own loop when that is another one. False where no loop will ever deliver it."""
-    loop = task.get_loop()
-    if loop is asyncio.get_running_loop():
-        cancel_here(task)
-        return True
-    if not loop.is_running():
-        return False
-    try:
-        loop.call_soon_threadsafe(cancel_here, task)
-    except RuntimeError:  # closed since
-        return False
-    return True
-
-
-def cancel_without_waiting(task: AnyTask) -> None:
-    """Asks a task to end, from wherever this runs: in its loop, in another one, or where no loop runs."""
-    loop = task.get_loop()
-    if asyncio._get_running_loop() is loop:
-        cancel_here(task)
-    elif not loop.is_closed():
-        call_in(loop, cancel_here, task)
-
-
-def cancel_later(cancellation: asyncio.CancelledError) -> None:
-    """Has the running task cancelled again when it waits next, by a cancellation that cannot propagate by itself.
-
-    Before Python 3.13 it is only counted: `uncancel` does not take back what has not been delivered yet, so whoever
-    answers for the cancellation, `asyncio.timeout` for instance, could not keep it from striking after all.
-    """
-    task = asyncio.current_task()
-    if sys.version_info >= (3, 13) and task is not None and task.cancelling():
-        task.uncancel()
-        task.cancel(*cancellation.args)
-
-
-def is_in_loop() -> bool:
-    return asyncio._get_running_loop() is not None
-
-
-def shielded() -> AbstractContextManager[Any]:
-    """Keeps AnyIO's cancel scopes out of a wait; nothing where AnyIO is not in use.
-
-    A cancelled scope of AnyIO's cancels its tasks again in every turn of the loop, for as long as they are in it.
-    """
-    if not _is_anyio_at_work():
-        return nullcontext()
-    import anyio
-
-    return anyio.CancelScope(shield=True)
-
-
-def in_cancelled_anyio_scope() -> bool:
-    """Whether a cancel scope of AnyIO's round the running code has been cancelled already."""
-    if not _is_anyio_at_work():
-        return False
-    import anyio
-
-    return anyio.current_effective_deadline() == -math.inf
-
-
-def _is_anyio_at_work() -> bool:
-    # It knows its tasks by asyncio.current_task, which from 3.14 on sees none that is in pure Python.
-    return "anyio._backends._asyncio" in sys.modules and asyncio.current_task() is not None
-
-
 async def off_loop(work: Callable[[], T], seconds: float) -> T | None:
-    """The result of work that may block, done in a thread of its own; None where it failed or was not done in time."""
     loop = asyncio.get_running_loop()
     done = loop.create_future()
     results: list[T] = []
@@ -199,7 +273,7 @@ async def off_loop(work: Callable[[], T], seconds: float) -> T | None:
             timer = loop.call_at(loop.time() + seconds, release, done)
             await done
         else:
-            watchdog.watch(done)
+            watchdog.watch(partial(release, done))
             while not done.done():
                 await one_turn()  # as long as something is ready a clock with virtual time does not jump
         while results and thread.is_alive():
@@ -214,65 +288,27 @@ async def off_loop(work: Callable[[], T], seconds: float) -> T | None:
     return results[0] if results else None
 
 
-class _Wait:
-    def __init__(self, loop: asyncio.AbstractEventLoop, tasks: list[AnyTask]) -> None:
-        self._loop = loop
-        self._tasks = tasks
-        self._left = len(tasks)
-        self._released = loop.create_future()
-        # Tasks on other loops end in other threads, any time, also while this wait is being given up.
-        self._lock = threading.Lock()
-        self._is_over = False
-        self._under_way = 0
+def shielded() -> AbstractContextManager[Any]:
+    """Keeps AnyIO's cancel scopes out of a wait; nothing where AnyIO is not in use.
 
-    async def until(self, deadline: float, watchdog: Watchdog | None) -> None:
-        if not self._left:
-            return
-        timer = self._loop.call_at(deadline, release, self._released)
-        try:
-            for task in self._tasks:
-                self._attach(task)
-            if watchdog is not None:
-                watchdog.watch(self._released)
-            await self._released
-            while watchdog is not None and self._left and not watchdog.is_patience_over:
-                await one_turn()  # the clock has jumped; as long as something is ready it does not jump again
-        finally:
-            timer.cancel()
-            if watchdog is not None:
-                watchdog.stop()
-            for task in self._tasks:
-                self._detach(task)
-            with self._lock:
-                self._is_over = True
-        if self._under_way or sum(task.done() for task in self._tasks) > len(self._tasks) - self._left:
-            await one_turn()  # callbacks of those that have just ended are on their way, and not to be left behind
+    A cancelled scope of AnyIO's cancels its tasks again in every turn of the loop, for as long as they are in it.
+    """
+    if not _is_anyio_at_work():
+        return nullcontext()
+    import anyio
 
-    def _attach(self, task: AnyTask) -> None:
-        loop = task.get_loop()
-        if loop is self._loop:
-            task.add_done_callback(self._ended)
-        elif loop.is_running():
-            call_in(loop, task.add_done_callback, self._ended_elsewhere)
+    return anyio.CancelScope(shield=True)
 
-    def _detach(self, task: AnyTask) -> None:
-        loop = task.get_loop()
-        if loop is self._loop:
-            task.remove_done_callback(self._ended)
-        elif loop.is_running():
-            call_in(loop, task.remove_done_callback, self._ended_elsewhere)
 
-    def _ended(self, task: object) -> None:
-        self._left -= 1
-        if not self._left:
-            release(self._released)
+def is_cancelled_already() -> bool:
+    """Whether a cancel scope of AnyIO's round the running code has been cancelled."""
+    if not _is_anyio_at_work():
+        return False
+    import anyio
 
-    def _ended_elsewhere(self, task: object) -> None:
-        with self._lock:
-            if not self._is_over:
-                self._under_way += 1
-                call_in(self._loop, self._arrived, task)
+    return anyio.current_effective_deadline() == -math.inf
 
-    def _arrived(self, task: object) -> None:
-        self._under_way -= 1
-        self._ended(task)
+
+def _is_anyio_at_work() -> bool:
+    # It knows its tasks by asyncio.current_task, which from 3.14 on sees none that is in pure Python.
+    return "anyio._backends._asyncio" in sys.modules and asyncio.current_task() is not None

@@ -12,8 +12,10 @@ from contextvars import Context
 from types import CodeType
 from typing import Any, NamedTuple, final
 
+from taskscope._backends._budget import Budget
 from taskscope._backends._calls import may_call
 from taskscope._backends._ownership import Owner, Ownership, current_task
+from taskscope._diagnosis.describe import safe_repr
 from taskscope._site import CREATE_TASK, GROUP_CREATE_TASK, cut, note_site, user_frame
 from taskscope._table import NO_SITE, AnyTask, Row, TaskTable, tag
 
@@ -41,7 +43,17 @@ class _Mark(NamedTuple):
 class LoopTracking:
     """What taskscope keeps for one event loop, for as long as the loop lives."""
 
-    __slots__ = ("__weakref__", "_loop", "_plain", "factory", "installation", "losses", "ownership", "users")
+    __slots__ = (
+        "__weakref__",
+        "_loop",
+        "_plain",
+        "budget",
+        "factory",
+        "installation",
+        "losses",
+        "ownership",
+        "users",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = weakref.ref(loop)
@@ -53,6 +65,15 @@ class LoopTracking:
         self.users = 0
         # How often the factory was found replaced by somebody else's while it was in use.
         self.losses = 0
+        self.budget = Budget()
+
+    @property
+    def root(self) -> TaskTable | None:
+        return self.ownership.root
+
+    @root.setter
+    def root(self, table: TaskTable | None) -> None:
+        self.ownership.root = table
 
     def acquire(self) -> None:
         """Puts the factory on the loop, unless it is there, and counts a user."""
@@ -81,8 +102,27 @@ class LoopTracking:
         current = self._require_loop().get_task_factory()
         return current is self.factory or (current is not None and self._reaches(current))
 
-    def current_factory(self) -> object:
-        return self._require_loop().get_task_factory()
+    def loss(self) -> str:
+        by = "one that was taken off again" if self.is_on_loop() else safe_repr(self._require_loop().get_task_factory())
+        return f"the task factory was replaced while the scope was open, by {by}"
+
+    def owner_of_spawn(self) -> Owner:
+        return self.ownership.of_spawn(self._require_loop())
+
+    def owner_of_scope(self, host: AnyTask | None) -> Owner:
+        return self.ownership.of_scope(host)
+
+    def table_of(self, task: AnyTask) -> TaskTable | None:
+        return self.ownership.of_task(task)
+
+    def move(self, task: AnyTask, source: TaskTable | None, target: TaskTable | None) -> None:
+        self.ownership.move(task, source, target)
+
+    def is_starting(self) -> bool:
+        return bool(self.ownership.starting)
+
+    def is_moved(self, task: AnyTask) -> bool:
+        return task in self.ownership.aside
 
     def _require_loop(self) -> asyncio.AbstractEventLoop:
         loop = self._loop()

@@ -70,7 +70,7 @@ class Ownership:
 
     def of_spawn(self, loop: asyncio.AbstractEventLoop) -> Owner:
         """The owner of what the running code spawns now."""
-        return self._of_parent(tag.get(None), running_task(loop))
+        return self._of_parent(_of_asyncio(tag.get(None)), running_task(loop))
 
     def _of_parent(self, table: TaskTable | None, parent: AnyTask | None) -> Owner:
         if parent is None:
@@ -95,7 +95,7 @@ class Ownership:
 
         A task's own code runs in the task's own context, so the tag is not lost here.
         """
-        tagged = tag.get(None)
+        tagged = _of_asyncio(tag.get(None))
         table = tagged or self.root
         if len(self.aside) or self.starting or (table is not None and table.closed):
             return self._of_parent(tagged, host)
@@ -123,6 +123,12 @@ class Ownership:
         if owner.table is not None:
             owner.table.swept += 1
         return owner.origin
+
+    def move(self, task: AnyTask, source: TaskTable | None, target: TaskTable | None) -> None:
+        row = None if source is None else source.take(task) or self.take_starting(task)
+        self.aside[task] = target  # its context goes on naming the scope in which it was spawned
+        if target is not None:
+            target.rows[task] = row or NO_SITE
 
     def _is_starting(self, task: AnyTask) -> bool:
         return bool(self.starting) and task not in self.aside and task is running_task(task.get_loop())
@@ -179,7 +185,12 @@ def task_context(task: AnyTask | None) -> Context | None:
 
 def _tag_of(task: AnyTask) -> TaskTable | None:
     context = task_context(task)
-    return None if context is None else context.get(tag)
+    return None if context is None else _of_asyncio(context.get(tag))
+
+
+def _of_asyncio(table: TaskTable | None) -> TaskTable | None:
+    """A table that a context names; None where it is Trio's, whose context went to a thread that runs asyncio."""
+    return None if table is None or table.backend.name != "asyncio" else table
 
 
 def _without_hosts_of_context(table: TaskTable, task: AnyTask) -> TaskTable | None:

@@ -1,4 +1,4 @@
-"""Real time, measured in a thread where the loop's clock cannot be trusted, and calls from there into the loop."""
+"""Real time, measured in a thread where the loop's clock cannot be trusted, and how it comes back into the loop."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, final
 
 
@@ -19,14 +20,23 @@ def release(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
+async def one_turn() -> None:
+    """Lets everything run once that is ready to run."""
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+    loop.call_soon(release, future)
+    await future
+
+
 @final
 class Watchdog:
     """Measures real time in a thread of its own, whatever has become of the clocks."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, patience: float) -> None:
+    def __init__(self, call_soon: Callable[[Callable[[], object]], object], seconds: float, patience: float) -> None:
+        """call_soon: calls something in the loop, from whatever thread."""
         self.is_patience_over = False
         self.has_fired = False
-        self._loop = loop
+        self._call_soon = call_soon
         self._seconds = seconds
         self._patience = patience
         self._stopped = threading.Event()
@@ -36,8 +46,8 @@ class Watchdog:
     def is_running(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
-    def watch(self, released: asyncio.Future[None]) -> None:
-        """Starts the measuring. When the time is over `released` gets its result."""
+    def watch(self, over: Callable[[], object]) -> None:
+        """Starts the measuring. When the time is over `over` is called in the loop."""
 
         def run() -> None:
             if self._stopped.wait(self._patience):
@@ -45,7 +55,7 @@ class Watchdog:
             self.is_patience_over = True
             if not self._stopped.wait(self._seconds - self._patience):
                 self.has_fired = True
-                call_in(self._loop, release, released)
+                self._call_soon(over)
 
         self._thread = start_thread(run, "taskscope-watchdog")
         if self._thread is None:
@@ -62,7 +72,7 @@ def watchdog_if_needed(loop: asyncio.AbstractEventLoop, seconds: float, patience
     """
     if not isinstance(loop, asyncio.BaseEventLoop) or loop.time() != loop.time():
         return None
-    return Watchdog(loop, seconds, patience)
+    return Watchdog(partial(call_in, loop), seconds, patience)
 
 
 def start_thread(target: Callable[[], None], name: str) -> threading.Thread | None:

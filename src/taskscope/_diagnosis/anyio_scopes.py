@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
 
-from taskscope._diagnosis.awaitables import UNKNOWN, c_field, fields
+from taskscope._diagnosis.awaitables import UNKNOWN, c_field, fields, is_exactly
 
 _BACKEND: Final = "anyio._backends._asyncio"
 _DEEPEST: Final = 1_000
@@ -17,40 +18,52 @@ _mro: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get
 
 def registry_of_anyio() -> Any:
     """The weak dict from tasks to their states, None where AnyIO is not in use."""
-    found = fields(sys.modules.get(_BACKEND)).get("_task_states")
-    return found if type(found) is weakref.WeakKeyDictionary else None
+    found: Any = fields(sys.modules.get(_BACKEND)).get("_task_states")
+    return found if is_exactly(found, weakref.WeakKeyDictionary) else None
 
 
 def state_of(task: object, registry: Any) -> object | None:
     """What a registry has for a task. It is found by the registry's own reference, so that no task is compared."""
-    known = registry.data
-    for reference in weakref.getweakrefs(task):
-        if type(reference) is weakref.ref and reference.__callback__ is registry._remove:
-            return cast("object | None", known.get(reference))
+    references: list[Any] = weakref.getweakrefs(task)
+    for reference in references:
+        if is_exactly(reference, weakref.ref) and reference.__callback__ is registry._remove:
+            return cast("object | None", registry.data.get(reference))
     return None
 
 
-def scope_of_task(task: object) -> object | None:
-    """The innermost cancel scope that a task is in, None for one that is in none."""
+def scopes_round(task: object) -> Iterator[object]:
+    """The cancel scopes that a task is in, from the innermost on."""
     registry = registry_of_anyio()
-    if registry is None:
-        return None
-    return _as_scope(attribute(state_of(task, registry), "cancel_scope"))
-
-
-def parents_of(scope: object) -> Iterator[object]:
-    """The scopes round a scope, from the innermost on."""
+    scope = None if registry is None else attribute(state_of(task, registry), "cancel_scope")
     for _ in range(_DEEPEST):
-        parent = _as_scope(attribute(scope, "_parent_scope"))
-        if parent is None:
+        if not is_of_backend(scope, "CancelScope"):
             return
-        yield parent
-        scope = parent
+        yield scope
+        scope = attribute(scope, "_parent_scope")
 
 
-def is_about_to_cancel(scope: object) -> bool:
-    """Whether a scope has a deadline, or has been cancelled. Where in doubt it has."""
-    return attribute(scope, "_timeout_handle") is not None or attribute(scope, "_cancel_called") is not False
+def deadlines_of(task: object) -> Iterator[float]:
+    """When the cancel scopes round a wait will end it, those that have a deadline."""
+    for scope in _effective(task):
+        deadline = attribute(scope, "_deadline")
+        if type(deadline) is float and deadline != math.inf:
+            yield deadline
+
+
+def is_about_to_be_cancelled(task: object) -> bool:
+    """Whether a cancel scope round a task has a deadline or has been cancelled. Where in doubt it has."""
+    return any(
+        attribute(scope, "_timeout_handle") is not None or attribute(scope, "_cancel_called") is not False
+        for scope in _effective(task)
+    )
+
+
+def _effective(task: object) -> Iterator[object]:
+    """The cancel scopes that can cancel a task: those outside of a shield cannot."""
+    for scope in scopes_round(task):
+        yield scope
+        if attribute(scope, "_shield") is True:
+            return
 
 
 def attribute(obj: object, name: str) -> object:
@@ -63,7 +76,3 @@ def is_of_backend(obj: object, name: str) -> bool:
     """Whether an object is of a class of AnyIO's asyncio backend. The classes are looked through, none is asked."""
     kind = fields(sys.modules.get(_BACKEND)).get(name, UNKNOWN)
     return any(base is kind for base in _mro(type(obj)))
-
-
-def _as_scope(obj: object) -> object | None:
-    return obj if is_of_backend(obj, "CancelScope") else None

@@ -62,6 +62,10 @@ _LARGEST_COLLECTION: Final = 100
 _MOST_CONTAINERS: Final = 100
 
 
+def is_exactly(obj: object, kind: type) -> bool:
+    return type(obj) is kind
+
+
 def is_future(obj: object) -> bool:
     return issubclass(type(obj), FUTURES)
 
@@ -117,6 +121,12 @@ def fields(obj: object) -> dict[str, Any]:
     """
     found = c_field(obj, "__dict__")
     return cast("dict[str, Any]", found) if type(found) is dict else {}
+
+
+def field_of(obj: object, name: str) -> object:
+    """One of an object's own attributes, whoever holds it: C code, slots or its `__dict__`. `UNKNOWN` without one."""
+    value = c_field(obj, name)
+    return fields(obj).get(name, UNKNOWN) if value is UNKNOWN else value
 
 
 def _class_attribute(obj: object, name: str) -> object:
@@ -193,7 +203,12 @@ def coroutine_of(task: Any) -> object:
 
 def waiter_of(task: object) -> object:
     """The future that a task waits for, None where it waits for none, `UNKNOWN` where it does not show that."""
-    waiter = c_field(task, "_fut_waiter")
-    if waiter is not UNKNOWN:
-        return waiter
-    return fields(task).get("_fut_waiter", UNKNOWN)
+    return field_of(task, "_fut_waiter")
+
+
+def done_callbacks(task: object) -> list[Any]:
+    """What is called when a task or future is done."""
+    entries = c_field(task, "_callbacks")
+    if entries is UNKNOWN:  # in pure Python
+        entries = fields(task).get("_callbacks")
+    return [callback for callback, *_ in cast("list[tuple[Any, ...]]", entries or [])]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import types
-from typing import Any, cast
+from typing import Any
 
-from taskscope._diagnosis.awaitables import UNKNOWN, c_field, fields, is_task, is_wrapper
+from taskscope._diagnosis.awaitables import done_callbacks, is_task, is_wrapper
 from taskscope._diagnosis.stack import task_chain
 
 
@@ -27,11 +27,7 @@ def references_of(holders: list[object], obj: object) -> int:
 
 
 def _awaiters(task: object) -> list[Any]:
-    callbacks: Any = c_field(task, "_callbacks")
-    if callbacks is UNKNOWN:  # in pure Python
-        callbacks = fields(task).get("_callbacks")
-    entries = cast("list[tuple[Any, Any]]", callbacks or [])
-    woken = [callback.__self__ for callback, _ in entries if type(callback) in _METHODS]
+    woken = [callback.__self__ for callback in done_callbacks(task) if type(callback) in _METHODS]
     return [awaiter for awaiter in woken if is_task(awaiter)]
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from typing import Any
-
+from taskscope._diagnosis import tasks
+from taskscope._diagnosis.folding import is_internal
+from taskscope._diagnosis.safely import safely
 from taskscope._diagnosis.stack import Chain, shown_frames
 from taskscope._diagnosis.verdict import verdict
 from taskscope._report import TaskRecord
@@ -22,8 +21,8 @@ def describe(task: AnyTask, row: Row, chain: Chain | None) -> TaskRecord:
     """
     spawn_chain, omitted = chain_of(row)
     return TaskRecord(
-        name=safely(lambda: task.get_name(), "<unknown>"),  # a user's factory may make what has no such method
-        coroutine=coroutine_name(task),
+        name=safely(lambda: tasks.name_of(task), "<unknown>"),  # a user's factory may make what has no such method
+        coroutine=coroutine_name(task, chain),
         verdict=None if chain is None else verdict(task, chain),
         stack=() if chain is None else shown_frames(chain),
         stack_note=None if chain is None else chain.note,
@@ -35,58 +34,14 @@ def describe(task: AnyTask, row: Row, chain: Chain | None) -> TaskRecord:
     )
 
 
-def coroutine_name(task: AnyTask) -> str:
-    def name() -> str:
-        coro: Any = task.get_coro()
-        return str(getattr(coro, "__qualname__", None) or type(coro).__qualname__)
-
-    return safely(name, "<unknown>")
-
-
-def safely(read: Callable[[], Any], otherwise: str) -> str:
-    """What `read` returns as a string, `otherwise` where it raises: task classes and reprs are users' code too."""
-    try:
-        return str(read())
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # a CancelledError too: it is not meant for who reads
-        return otherwise
+def coroutine_name(task: AnyTask, chain: Chain | None = None) -> str:
+    """The name of the coroutine function that a task runs, or that AnyIO runs in it for a user."""
+    if chain is not None and chain.links and is_internal(chain.links[0].code):
+        of_user = (link.frame.function for link in chain.links if not is_internal(link.code))
+        return next(of_user, chain.links[0].frame.function)
+    return safely(lambda: tasks.coroutine_name(task), "<unknown>")
 
 
 def safe_repr(value: object) -> str:
     text = safely(lambda: repr(value), f"<{type(value).__name__} whose repr raises>")
     return text if len(text) <= REPR_LIMIT else text[: REPR_LIMIT - 1] + "…"
-
-
-def owning_group(task: AnyTask) -> tuple[Any, AnyTask | None]:
-    """The task group that holds a task and the task that opened the group, both None where no group does.
-
-    A group is known by the done callback that it puts on its tasks: a method of `asyncio.TaskGroup`, a closure of
-    AnyIO's task group.
-    """
-    callbacks: Any = getattr(task, "_callbacks", None) or ()
-    for callback, *_ in callbacks:
-        group = getattr(callback, "__self__", None)
-        if isinstance(group, asyncio.TaskGroup):
-            return group, getattr(group, "_parent_task", None)
-        group = _anyio_group(callback)
-        if group is not None:
-            return group, getattr(getattr(group, "cancel_scope", None), "_host_task", None)
-    return None, None
-
-
-def _anyio_group(callback: Any) -> Any:
-    if getattr(callback, "__module__", None) != "anyio._backends._asyncio" or not callback.__closure__:
-        return None
-    cells = dict(zip(callback.__code__.co_freevars, callback.__closure__, strict=True))
-    if "self" not in cells:
-        return None
-    group = cells["self"].cell_contents
-    return group if hasattr(group, "cancel_scope") else None
-
-
-def group_name(group: object, opener: AnyTask | None) -> str:
-    kind = "AnyIO task group" if type(group).__module__.startswith("anyio") else "TaskGroup"
-    if opener is None:
-        return kind
-    return f"{kind} opened by task {safely(opener.get_name, '<unknown>')!r}"

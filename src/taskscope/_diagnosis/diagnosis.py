@@ -6,10 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, final
 
-from taskscope._diagnosis.describe import describe, safely
+from taskscope._diagnosis.describe import describe
 from taskscope._diagnosis.holders import lock_at, lock_holders
 from taskscope._diagnosis.joining import awaited_tasks, joining
+from taskscope._diagnosis.safely import safely
 from taskscope._diagnosis.stack import Chain, task_chain
+from taskscope._diagnosis.tasks import is_ended, name_of
+from taskscope._diagnosis.trio_tasks import is_trio_task
+from taskscope._diagnosis.trio_wait_point import trio_wait_point
 from taskscope._diagnosis.wait_point import WaitPoint, wait_point
 from taskscope._report import TaskRecord, Wait
 from taskscope._table import AnyTask, Row
@@ -52,7 +56,8 @@ class Diagnosis:
 
     def point(self, task: Any) -> WaitPoint | None:
         if task not in self._points:
-            self._points[task] = wait_point(task, self.chain(task))
+            find = trio_wait_point if is_trio_task(task) else wait_point
+            self._points[task] = find(task, self.chain(task))
         return self._points[task]
 
     def awaited(self, task: Any) -> list[AnyTask]:
@@ -80,7 +85,7 @@ class Diagnosis:
         if lock is None:
             return point.detail
         if self._holders is None:
-            self._holders = lock_holders((other, self.chain(other)) for other in self._around if not other.done())
+            self._holders = lock_holders((other, self.chain(other)) for other in self._around if not is_ended(other))
         holders = self._holders.get(id(lock), [])
         if len(holders) != 1:
             return point.detail
@@ -102,4 +107,4 @@ def _names(tasks: Iterable[AnyTask]) -> tuple[str, ...]:
 
 
 def _name(task: Any) -> str:
-    return safely(task.get_name, "<unknown>")
+    return safely(lambda: name_of(task), "<unknown>")

@@ -13,7 +13,6 @@ from collections.abc import Container
 from types import CoroutineType, FrameType
 from typing import Any, Final, NamedTuple
 
-from taskscope._diagnosis.anyio_scopes import scope_of_task
 from taskscope._diagnosis.awaitables import coroutine_of
 from taskscope._diagnosis.awaiting import code_that_awaits, references_of
 from taskscope._diagnosis.registries import count_strange_references
@@ -28,16 +27,12 @@ class Held(NamedTuple):
         coroutine_references: References to its coroutine beside its own.
         frames: For each of the coroutines that it was in, outermost first, references to the frame beside the
             coroutine's. The coroutines themselves may be held, too.
-        scope: Id of the AnyIO cancel scope that it was in, 0 where it was in none.
-        scope_references: References to that.
     """
 
     references: int
     weak_references: int
     coroutine_references: int
     frames: tuple[int, ...]
-    scope: int = 0
-    scope_references: int = 0
 
 
 NOT_HELD: Final = Held(0, 0, 0, ())
@@ -95,9 +90,7 @@ def held_now(task: asyncio.Task[Any] | None, frame: FrameType | None, registries
         of_coroutine = 0  # its maker has it for the first step, and nobody knows for how long
     references -= references_of(code_that_awaits(task), task)
     weak_references = count_strange_references(task, registries) or 0
-    scope = scope_of_task(task)
-    of_scope = (0, 0) if scope is None else (id(scope), sys.getrefcount(scope) - _OWN)
-    return Held(max(0, references), weak_references, max(0, of_coroutine), tuple(reversed(frames)), *of_scope)
+    return Held(max(0, references), weak_references, max(0, of_coroutine), tuple(reversed(frames)))
 
 
 def _is_loop(frame: FrameType | None) -> bool:

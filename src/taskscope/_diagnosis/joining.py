@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from taskscope._diagnosis.awaitables import is_task
 from taskscope._diagnosis.awaited import gathered, is_gathering, pending, shielded_by
+from taskscope._diagnosis.tasks import is_task
 from taskscope._diagnosis.wait_point import WaitPoint
 
 LONGEST: Final = 16

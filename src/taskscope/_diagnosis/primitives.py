@@ -132,8 +132,10 @@ def address(peer: Any) -> str:
 
 def _socket(holder: object) -> str | None:
     sock = referred(holder, socket.socket)
-    if sock is None:
-        return None
+    return None if sock is None else socket_state(sock)
+
+
+def socket_state(sock: Any) -> str:
     with suppress(OSError):  # not connected, or closed
         peer: Any = socket.socket.getpeername(sock)
         if peer:

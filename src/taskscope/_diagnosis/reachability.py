@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import AsyncGeneratorType, CellType, CoroutineType, GeneratorType
 from typing import Any, Final
 
-from taskscope._diagnosis.anyio_scopes import attribute, is_about_to_cancel, parents_of, scope_of_task
+from taskscope._diagnosis.anyio_scopes import attribute, is_about_to_be_cancelled, scopes_round
 from taskscope._diagnosis.awaiting import code_that_awaits
 from taskscope._diagnosis.hidden_dicts import DICTS_CAN_BE_SEEN
 from taskscope._diagnosis.host import NOT_HELD, Held
@@ -61,9 +61,9 @@ _HOLDERS_BY_NAME: Final = frozenset({("anyio._backends._asyncio", "TestRunner")}
 _mro: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
 _name: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__
 
-_callback: Final[Callable[[object], object]] = weakref.ref.__dict__["__callback__"].__get__
+callback_of: Final[Callable[[object], object]] = weakref.ref.__dict__["__callback__"].__get__
 
-_FREE_THREADED: Final = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+FREE_THREADED: Final = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def prove(
     held: how the host was held when it began what it is stuck in. With more references now somebody else has come to
         hold it, who might do anything.
     """
-    if _FREE_THREADED:
+    if FREE_THREADED:
         return Proof({}, 0, "reference counts are not exact on this build of Python")
     if not DICTS_CAN_BE_SEEN:
         return Proof({}, 0, "the dicts of objects cannot be seen on this build of Python")
@@ -138,7 +138,6 @@ class _Search:
         self._host_ids = set(self._coroutines)
         if host is not None and self._coroutines:
             self._host_ids.add(host)
-        self._surrounding: object | None = None
         self._known = callbacks_of((*registries_of_asyncio(), *registries_of_anyio(), *registries))
         limit = VISITED_LIMIT + OWN_OBJECTS * len(tasks)
         self.graph = Subgraph([tasks, *bookkeepers], own_types, limit)
@@ -155,7 +154,7 @@ class _Search:
             self._host_ids.clear()
         host = {position[key] for key in self._host_ids if key in position}
         quiet = own | host | self._frames_held_as_before()
-        self._surrounding, cut = self._scope_round_host() if host else (None, None)
+        into_host = self._way_into_host() if host else None
         outside, weak, doubtful = graph.outside, graph.weak, graph.opaque | graph.weak_kinds
         alive = [
             place
@@ -174,7 +173,7 @@ class _Search:
                 return reached
             place = alive.pop()
             for target in itertools.chain(graph.targets_of(place), graph.ways.get(place, ())):
-                if target in reached or (place, target) == cut:
+                if target in reached or (place, target) == into_host:
                     continue
                 if target in host and self._only_holds(graph.objects[place], target):
                     is_holder = target == position[self._host or 0]
@@ -185,12 +184,17 @@ class _Search:
                     alive.append(target)
 
     def _is_host_held_as_before(self) -> bool:
-        """Whether nobody has come to hold a host weakly since, or its coroutines in a way that can be told."""
+        """Whether nobody has come to hold a host weakly since, or its coroutines in a way that can be told.
+
+        Where a cancel scope of AnyIO's round it has a deadline it is held by the clock.
+        """
         graph, position = self.graph, self.graph.position
         coroutines = [position[key] for key in self._coroutines if key in position]
         if not coroutines:
             return False
         if graph.outside[coroutines[0]] > self._held.coroutine_references:
+            return False
+        if is_about_to_be_cancelled(graph.objects[position[self._host or 0]]):
             return False
         if any(self._is_known_weakly(place) for place in coroutines):
             return False
@@ -202,24 +206,23 @@ class _Search:
         found = zip(places, self._held.frames, strict=False)
         return {place for place, number in found if place is not None and self.graph.outside[place] <= number}
 
-    def _scope_round_host(self) -> tuple[object | None, tuple[int, int] | None]:
-        """The cancel scope of AnyIO's in which a host was from the beginning, and the way from there to its own ones.
+    def _way_into_host(self) -> tuple[int, int] | None:
+        """The way from the cancel scope of AnyIO's that another task has put round a host to the host's own ones.
 
-        To cancel that scope is to cancel the host, from where its runner is, and wakes nobody. That holds as long as
-        neither that scope nor one round it has a deadline, and nobody has come to hold it since.
+        Who comes that way can cancel the host, together with all that is in its scopes, and wakes nobody.
         """
         graph, position = self.graph, self.graph.position
-        inner, scope = None, scope_of_task(graph.objects[position[self._host or 0]])
-        while scope is not None and id(scope) != self._held.scope:
-            inner, scope = scope, next(parents_of(scope), None)
-        place = position.get(self._held.scope)
-        if scope is None or place is None or any(map(is_about_to_cancel, (scope, *parents_of(scope)))):
-            return None, None
-        if graph.outside[place] + graph.targets.count(place) > self._held.scope_references:
-            return None, None
-        if inner is None:
-            return scope, None
-        return scope, (position.get(id(attribute(scope, "_child_scopes")), -1), position.get(id(inner), -1))
+        host = graph.objects[position[self._host or 0]]
+        own: object | None = None
+        for scope in scopes_round(host):
+            if attribute(scope, "_host_task") is host:
+                own = scope
+                continue
+            children = position.get(id(attribute(scope, "_child_scopes")))
+            if own is None or children is None or graph.outside[children] > 0:
+                return None
+            return children, position[id(own)]
+        return None
 
     def _only_holds(self, obj: Any, target: int) -> bool:
         """Whether an object is of those that hold a host because they run it or await it, and do nothing else to it."""
@@ -228,7 +231,7 @@ class _Search:
         kind: type[Any] = class_of(obj)
         if target != self.graph.position[self._host or 0]:
             return id(kind) in _HOLDERS_OF_CODE
-        if id(obj) in self._awaiting or id(kind) in _HOLDERS or obj is self._surrounding:
+        if id(obj) in self._awaiting or id(kind) in _HOLDERS:
             return True
         return (module_of(kind), _name(kind)) in _HOLDERS_BY_NAME
 
@@ -236,7 +239,7 @@ class _Search:
         return self.graph.outside[place] > 0 or self._is_alive_by_nature(place, obj)
 
     def _is_alive_by_nature(self, place: int, obj: Any) -> bool:
-        if issubclass(class_of(obj), weakref.ref) and (_callback(obj) is not None or self.graph.targets_of(place)):
+        if issubclass(class_of(obj), weakref.ref) and (callback_of(obj) is not None or self.graph.targets_of(place)):
             return True  # whoever ends the referent runs the callback, unless that is past and only its trace was seen
         if id(class_of(obj)) in self.graph.opaque:
             return True
@@ -244,7 +247,9 @@ class _Search:
 
     def _is_known_weakly(self, place: int) -> bool:
         number = self.graph.weak[place]
-        return number > 0 and has_strange_references(self.graph.objects[place], number, self._known, self.graph.position)
+        return number > 0 and has_strange_references(
+            self.graph.objects[place], number, self._known, self.graph.position
+        )
 
 
 def _code_of_host(tasks: list[Any], host: int | None, held: Held) -> tuple[list[int], list[int], set[int]]:

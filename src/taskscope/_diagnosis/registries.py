@@ -9,7 +9,7 @@ from collections.abc import Callable, Container, Iterable
 from typing import Any, Final
 
 from taskscope._diagnosis.anyio_scopes import registry_of_anyio
-from taskscope._diagnosis.awaitables import fields
+from taskscope._diagnosis.awaitables import fields, is_exactly
 from taskscope._diagnosis.opaque import module_of
 
 _mro: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
@@ -62,5 +62,5 @@ def count_strange_references(obj: object, known: set[int], inside: Container[int
 
 def _callbacks(references: list[Any], inside: Container[int]) -> list[object]:
     """The callbacks of weak references that are not inside. None for one that has none, or that is no plain one."""
-    kept = [ref for ref in references if type(ref) is not weakref.ref or id(ref) not in inside]
-    return [_callback(ref) if type(ref) is weakref.ref else None for ref in kept]
+    kept = [ref for ref in references if not is_exactly(ref, weakref.ref) or id(ref) not in inside]
+    return [_callback(ref) if is_exactly(ref, weakref.ref) else None for ref in kept]

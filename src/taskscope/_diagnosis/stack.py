@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import types
 from collections import deque
@@ -15,7 +14,6 @@ from taskscope._diagnosis.awaitables import (
     c_field,
     class_name,
     compiled_coroutine,
-    coroutine_of,
     future_behind,
     held_by,
     is_future,
@@ -23,7 +21,8 @@ from taskscope._diagnosis.awaitables import (
     waiter_of,
     wrapped_by,
 )
-from taskscope._diagnosis.folding import is_internal
+from taskscope._diagnosis.folding import is_internal, without_workings
+from taskscope._diagnosis.tasks import coroutine_of
 from taskscope._report import Frame
 
 KEPT: Final = 50
@@ -71,7 +70,7 @@ def await_chain(awaitable: object) -> Chain:
     return walk.chain()
 
 
-def task_chain(task: asyncio.Future[Any]) -> Chain:
+def task_chain(task: Any) -> Chain:
     """The chain of a task, empty for one that has ended or that does not show its coroutine. Never raises."""
     try:
         coro = coroutine_of(task)
@@ -98,7 +97,7 @@ def task_chain(task: asyncio.Future[Any]) -> Chain:
 
 def shown_frames(chain: Chain) -> tuple[Frame, ...]:
     """The frames of a chain for a user to see: without internals, unless it consists of nothing else."""
-    shown = tuple(link.frame for link in chain.links if not is_internal(link.code))
+    shown = tuple(link.frame for link in without_workings(chain.links) if not is_internal(link.code))
     return shown or tuple(link.frame for link in chain.links)
 
 

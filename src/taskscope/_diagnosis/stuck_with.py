@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, Final
 
 from taskscope._diagnosis.awaitables import waiter_of
@@ -16,27 +16,35 @@ _NAMED: Final = 16
 _LOOKED_BACK: Final = 300
 
 
-def stuck_with(graph: Subgraph, tasks: list[Any]) -> dict[int, tuple[int, ...]]:
+def stuck_with(
+    graph: Subgraph,
+    tasks: list[Any],
+    waited_for: Callable[[Any], object] = waiter_of,
+    passed: Container[int] = (),
+) -> dict[int, tuple[int, ...]]:
     """The ids of stuck tasks, each with those of the others from which a way leads to what the task waits for.
 
     Of and among the first 1,000 tasks; for the others no ways are looked for.
+
+    waited_for: what a task waits for.
+    passed: the places of objects through which no way leads.
     """
     found: dict[int, tuple[int, ...]] = {id(task): () for task in tasks}
     tasks = tasks[:LOOKED_AT]
     places = {graph.position[id(task)]: id(task) for task in tasks}
-    referrers = _referrers(graph, set(places)) if tasks else {}
+    referrers = _referrers(graph, set(places), passed) if tasks else {}
     for task in tasks:
-        others = _leading_to(graph.position.get(id(waiter_of(task))), places, referrers, graph.position[id(task)])
+        others = _leading_to(graph.position.get(id(waited_for(task))), places, referrers, graph.position[id(task)])
         found[id(task)] = tuple(places[other] for other in others)
     return found
 
 
-def _referrers(graph: Subgraph, start: set[int]) -> dict[int, list[int]]:
+def _referrers(graph: Subgraph, start: set[int], passed: Container[int]) -> dict[int, list[int]]:
     """Who refers to what, as far as it is reached from some places."""
     found: defaultdict[int, list[int]] = defaultdict(list)
     todo = list(start)
     for place in todo:
-        if id(graph.objects[place]) in graph.bookkeepers:
+        if id(graph.objects[place]) in graph.bookkeepers or place in passed:
             continue
         for target in graph.targets_of(place):
             if target not in found and target not in start:

@@ -14,7 +14,7 @@ import sys
 import types
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, cast, final
 
@@ -46,6 +46,8 @@ _DICT: Final = id(dict)
 _FRAME: Final = id(types.FrameType)
 _REFERENCE: Final = id(weakref.ref)
 
+Adjust = Callable[[Any, list[Any]], list[Any]]
+
 # Stands between the referents of one object and those of the next.
 _MARK: Final = (object(),)
 
@@ -75,11 +77,21 @@ class Subgraph:
         ways: Further places that lead to an object, which no reference shows.
     """
 
-    def __init__(self, bookkeepers: list[object], own_types: Iterable[type], limit: int) -> None:
+    def __init__(
+        self,
+        bookkeepers: list[object],
+        own_types: Iterable[type],
+        limit: int,
+        beyond: Iterable[int] = (),
+        adjust: Mapping[int, Adjust] | None = None,
+    ) -> None:
         """
         bookkeepers: where to begin. The list is cleared by `walk`: it would be a holder itself.
         own_types: whatever is of these types is a bookkeeper, with the lists, dicts and sets that are its attributes.
         limit: how many objects are looked at before `walk` gives up.
+        beyond: ids of objects that are not walked through.
+        adjust: for classes, by their ids: what their objects are to be taken to refer to, given such an object and what
+            the collector says of it.
         """
         self.bookkeepers = set(map(id, bookkeepers))
         self.position: dict[int, int] = {}
@@ -97,7 +109,10 @@ class Subgraph:
         self._trail: list[int] = []
         self._walked: set[int] = set()
         self._passed = set(_ATOMS)
-        self._special = {_DICT, _FRAME, _REFERENCE, *self._own_types, *(GENERATORS if _BORROWS else ())}
+        self._beyond = frozenset(beyond)
+        self._adjust = adjust or {}
+        borrowing = GENERATORS if _BORROWS else ()
+        self._special = {_DICT, _FRAME, _REFERENCE, *self._own_types, *self._adjust, *borrowing}
         self._dicts: dict[int, int] = {}
         self._frames: set[int] = set()
         self._bare_dicts: list[int] = []
@@ -111,6 +126,7 @@ class Subgraph:
         position, objects, targets, ends, trail = self.position, self.objects, self.targets, self.ends, self._trail
         position.update(dict.fromkeys(map(id, map(_globals, modules)), _NOWHERE))
         position.update(dict.fromkeys(map(id, _SHARED), _NOWHERE))
+        position.update(dict.fromkeys(self._beyond, _NOWHERE))
         for seed in self._seeds:
             if id(seed) not in position and self._walks_through(type(seed)):
                 position[id(seed)] = len(objects)
@@ -167,6 +183,8 @@ class Subgraph:
         """What an object of a class that is special in some way refers to, given what the collector says."""
         obj: Any = self.objects[place]
         kind = id(class_of(obj))
+        if kind in self._adjust:
+            refs = self._adjust[kind](obj, refs)
         if kind in GENERATORS:
             if _is_at_an_await(obj):
                 return refs

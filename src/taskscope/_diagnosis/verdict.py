@@ -8,22 +8,26 @@ from typing import Any, Final
 
 from taskscope._diagnosis.awaitables import UNKNOWN, is_done, waiter_of
 from taskscope._diagnosis.stack import Chain
+from taskscope._diagnosis.trio_tasks import is_trio_task
+from taskscope._diagnosis.trio_wait_point import trio_verdict
 from taskscope._report import Verdict
 
 # Taken now, and from where it is defined: a test may replace `asyncio.sleep` later.
 _SLEEP: Final[Any] = asyncio.tasks.sleep.__code__
 
 
-def verdict(task: asyncio.Future[Any], chain: Chain) -> Verdict:
+def verdict(task: Any, chain: Chain) -> Verdict:
     """Why a pending task has not ended.
 
     chain: its await chain as it is now.
 
     Returns:
         `"runnable"` when nothing keeps it from going on: it runs, has not started, has only given way to others, or
-        what it waited for is done. `"sleeping"` when it waits for time to pass in `asyncio.sleep`. `"blocked"` in all
-        other cases, also where it cannot be told.
+        what it waited for is done. `"sleeping"` when it waits for time to pass in `asyncio.sleep`, or in Trio's.
+        `"blocked"` in all other cases, also where it cannot be told.
     """
+    if is_trio_task(task):
+        return trio_verdict(task, chain)
     if _can_go_on(task, chain):
         return "runnable"
     if chain.links and chain.links[-1].code is _SLEEP:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-import weakref
 from typing import final
 
 BURST = 0.25
@@ -35,15 +33,3 @@ class Budget:
 
     def spend(self, seconds: float) -> None:
         self._left -= seconds
-
-
-_budgets: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Budget] = weakref.WeakKeyDictionary()
-
-
-def budget_of_loop() -> Budget:
-    """The budget of the running loop."""
-    loop = asyncio.get_running_loop()
-    found = _budgets.get(loop)
-    if found is None:
-        found = _budgets[loop] = Budget()
-    return found

@@ -1,0 +1,47 @@
+"""Which library runs the loop: asyncio, or Trio, which is not imported as long as nobody else has imported it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from taskscope._backends import _asyncio
+from taskscope._backends._backend import Backend
+
+
+def backend_here() -> Backend:
+    """The backend of the running code.
+
+    Raises:
+        RuntimeError: Neither asyncio nor Trio runs it.
+    """
+    trio = running_trio()
+    if trio is not None:
+        return trio
+    if asyncio._get_running_loop() is None:
+        raise RuntimeError(
+            "a TaskScope needs a running event loop: use it in a coroutine that asyncio, uvloop, Trio or AnyIO runs"
+        )
+    return _asyncio
+
+
+def backend_of_task(task: object) -> Backend | None:
+    """The backend that a task belongs to, None for what is no task."""
+    if _asyncio.is_task(task):
+        return _asyncio
+    trio = _imported_trio()
+    return trio if trio is not None and trio.is_task(task) else None
+
+
+def running_trio() -> Backend | None:
+    """Trio's backend where a task of Trio's runs; None elsewhere, also in a host loop's part of a guest run."""
+    trio = _imported_trio()
+    return trio if trio is not None and trio.current_task() is not None else None
+
+
+def _imported_trio() -> Backend | None:
+    if "trio" not in sys.modules:
+        return None
+    from taskscope._backends import _trio
+
+    return _trio

@@ -1,0 +1,251 @@
+"""The proof of deadlock on Trio: which blocked tasks can nothing ever wake?
+
+There whoever is to wake a task holds the task itself: an event, a lock, the I/O manager, a thread. So the search of
+`reachability` is run over tasks that Trio's own books hold as well: those are not counted, nor is a cancel by a nursery
+or a cancel scope round all of the tasks. A deadline is counted, and so is any live code that has a nursery or a scope.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import sys
+import weakref
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, final
+
+from taskscope._diagnosis.awaitables import field_of
+from taskscope._diagnosis.hidden_dicts import DICTS_CAN_BE_SEEN
+from taskscope._diagnosis.reachability import FREE_THREADED, OWN_OBJECTS, VISITED_LIMIT, Proof, callback_of
+from taskscope._diagnosis.stack import task_chain
+from taskscope._diagnosis.stuck_with import stuck_with
+from taskscope._diagnosis.subgraph import Subgraph, class_of
+from taskscope._diagnosis.trio_tasks import can_go_on, is_ended, is_trio_task
+from taskscope._diagnosis.trio_tree import (
+    Harmless,
+    books_of,
+    children_waited_for,
+    entries,
+    entered_by,
+    run_class,
+    status_behind,
+    waiting_parents_of,
+    without_parent,
+    without_upward,
+)
+
+_ROUNDS: Final = 10
+
+_PROXIES: Final[tuple[Any, ...]] = (weakref.ProxyType, weakref.CallableProxyType)
+
+# Beyond these is everything that is alive.
+_OF_RUNNER: Final = ("asyncgens", "clock", "deadlines", "entry_queue", "instruments", "io_manager", "ki_manager")
+
+
+def prove_trio(
+    tasks: list[Any],
+    bookkeepers: Sequence[object] = (),
+    own_types: tuple[type, ...] = (),
+    opener: Any = None,
+) -> Proof:
+    """The tasks of a list, blocked tasks of one run of Trio's, that nothing outside of them can wake.
+
+    To be called while none of them runs, as `prove` is, and with the same care: no variable may hold a task.
+
+    bookkeepers, own_types: as for `prove`.
+    opener: a task that is alive, and of which it is known that it will do nothing to the nurseries and cancel scopes
+        that it is in, but to leave them.
+    """
+    if FREE_THREADED:
+        return Proof({}, 0, "reference counts are not exact on this build of Python")
+    if not DICTS_CAN_BE_SEEN:
+        return Proof({}, 0, "the dicts of objects cannot be seen on this build of Python")
+    tasks[:] = [task for task in tasks if _may_be_stuck(task)]
+    if not tasks:
+        return Proof({}, 0)
+    search = _Search(tasks, bookkeepers, own_types, opener)
+    collecting = gc.isenabled()
+    gc.disable()  # or a finalizer could change what is being looked at
+    try:
+        reason = search.graph.walk() or search.graph.count()
+        stuck = search.stuck() if reason is None else {}
+    finally:
+        if collecting:
+            gc.enable()
+    return Proof(stuck, len(search.graph.objects), reason)
+
+
+def _may_be_stuck(task: Any) -> bool:
+    if not is_trio_task(task) or is_ended(task) or can_go_on(task):
+        return False
+    status = task._cancel_status
+    return status is not None and not status.effectively_cancelled
+
+
+@final
+class _Search:
+    def __init__(
+        self, tasks: list[Any], bookkeepers: Sequence[object], own_types: tuple[type, ...], opener: Any
+    ) -> None:
+        self._tasks = tasks
+        self._parents = waiting_parents_of(tasks)
+        self._runner = tasks[0]._runner
+        self._cuts: set[tuple[int, int]] = set()
+        self._entered = [] if opener is None else _entered(opener)
+        inside = {*map(id, tasks), *map(id, self._parents), *map(id, bookkeepers)}
+        beyond = [id(getattr(self._runner, name, None)) for name in _OF_RUNNER]
+        beyond += [id(self._runner), *(key for key in map(id, self._runner.tasks) if key not in inside)]
+        self.graph = Subgraph(
+            [tasks, self._parents, self._entered, books_of(tasks), *bookkeepers],
+            own_types,
+            VISITED_LIMIT + OWN_OBJECTS * len(tasks),
+            beyond,
+            {id(run_class("Task")): without_upward, id(run_class("CancelStatus")): without_parent},
+        )
+
+    def stuck(self) -> dict[int, tuple[int, ...]]:
+        self._add_ways_of_tasks([*self._tasks, *self._parents])
+        self._cut()
+        found = self._fixed_point()
+        return stuck_with(self.graph, found, lambda task: task, self._places_of_books())
+
+    def _fixed_point(self) -> list[Any]:
+        """The tasks that nothing can wake, if those cancel scopes are harmless that are so for these tasks.
+
+        At first every cancel scope is taken for harmless. Which are not can only be told of tasks that are stuck.
+        """
+        found, harmless = self._tasks, Harmless()
+        for _ in range(_ROUNDS):
+            reached = self._reached(found, harmless)
+            left = [task for task in found if self.graph.position[id(task)] not in reached]
+            if len(left) == len(found) and found is not self._tasks:
+                return found
+            found, harmless = left, Harmless(left)
+        return []
+
+    def _outside(self, tasks: list[Any], harmless: Harmless) -> list[int]:
+        """How many references there are to each object from outside of the graph and of Trio's books."""
+        graph = self.graph
+        found = list(graph.outside)
+        known = entries([*tasks, *self._parents], graph.objects, graph.position, harmless)
+        known.update(id(obj) for obj in self._entered if status_behind(obj) in harmless)
+        for key, number in known.items():
+            place = graph.position.get(key, -1)
+            if place >= 0:
+                found[place] -= number
+        if any(number < 0 for number in found):
+            raise RuntimeError("more references are known than there are")
+        return found
+
+    def _add_ways_of_tasks(self, tasks: Iterable[Any]) -> None:
+        """Who has a coroutine that a task is in can resume it, and who has a weak reference has what it refers to."""
+        graph = self.graph
+        for task in tasks:
+            for link in task_chain(task).links:
+                self._add_way(link.holder, graph.position[id(task)])
+        for place, number in enumerate(graph.weak):
+            for reference in weakref.getweakrefs(graph.objects[place]) if number else ():
+                self._add_way(reference, place)
+
+    def _add_way(self, start: object, target: int) -> None:
+        place = self.graph.position.get(id(start), -1)
+        if place >= 0:
+            self.graph.ways.setdefault(place, []).append(target)
+
+    def _cut(self) -> None:
+        """Cuts the ways from a lock to the task that holds it, and from a cancel scope into one that is shielded."""
+        graph = self.graph
+        trio = vars(sys.modules["trio"])
+        for place, obj in enumerate(graph.objects):
+            kind = class_of(obj)
+            if kind is trio["Lock"] or kind is trio["StrictFIFOLock"]:
+                self._cut_off(place, field_of(obj, "_owner"))
+            elif kind is run_class("CancelStatus"):
+                children: Any = field_of(obj, "_children")
+                for child in children:
+                    if child._scope._shield:
+                        self._cut_off(graph.position.get(id(children), -1), child)
+
+    def _cut_off(self, place: int, target: object) -> None:
+        """Also where it is a dict of attributes by which an object refers to another."""
+        graph = self.graph
+        end = graph.position.get(id(target), -1)
+        if place < 0 or end < 0:
+            return
+        dicts = [via for via in graph.targets_of(place) if class_of(graph.objects[via]) is dict]
+        for start in (place, *dicts):
+            if graph.targets_of(start).count(end) == 1:
+                self._cuts.add((start, end))
+
+    def _places_of_books(self) -> set[int]:
+        kinds = {id(run_class(name)) for name in ("Nursery", "CancelStatus", "CancelScope", "NurseryManager")}
+        return {place for place, obj in enumerate(self.graph.objects) if id(class_of(obj)) in kinds}
+
+    def _reached(self, tasks: list[Any], harmless: Harmless) -> set[int]:
+        """The places to which a way leads from anything that is alive: from whatever is held outside, or not in a list."""
+        graph, outside = self.graph, self._outside(tasks, harmless)
+        own = {graph.position[key] for key in graph.bookkeepers if key in graph.position}
+        alive = [
+            place
+            for place, obj in enumerate(graph.objects)
+            if place not in own and (outside[place] > 0 or self._is_alive_by_nature(place, obj))
+        ]
+        stuck = set(map(id, tasks))
+        alive += [graph.position[id(task)] for task in self._tasks if id(task) not in stuck]
+        reached = set(alive)
+        parents = {graph.position[id(task)]: children_waited_for(task) for task in [*tasks, *self._parents]}
+        self._spread(alive, reached, own)
+        while True:
+            alive = [
+                place
+                for place, children in parents.items()
+                if children and place not in reached and not self._is_any_stuck(children, reached, stuck)
+            ]
+            if not alive:
+                return reached
+            reached.update(alive)
+            self._spread(alive, reached, own)
+
+    def _is_any_stuck(self, children: Iterable[Any], reached: set[int], stuck: set[int]) -> bool:
+        """Whether one of the tasks for which a parent waits is stuck. Of those that are not looked at, that is not known."""
+        position = self.graph.position
+        known = stuck.union(map(id, self._parents))
+        return any(id(child) in known and position[id(child)] not in reached for child in children)
+
+    def _spread(self, alive: list[int], reached: set[int], own: set[int]) -> None:
+        graph = self.graph
+        while alive:
+            place = alive.pop()
+            for target in itertools.chain(graph.targets_of(place), graph.ways.get(place, ())):
+                if target in reached or (place, target) in self._cuts:
+                    continue
+                reached.add(target)
+                if target not in own:
+                    alive.append(target)
+
+    def _is_alive_by_nature(self, place: int, obj: Any) -> bool:
+        kind: type[Any] = class_of(obj)
+        if id(kind) in self.graph.opaque:
+            return True
+        if issubclass(kind, weakref.ref) and (callback_of(obj) is not None or self.graph.targets_of(place)):
+            return True
+        if any(kind is proxy for proxy in _PROXIES) and self.graph.targets_of(place):
+            return True  # it has a callback
+        return self.graph.weak[place] > 0 and self._is_known_weakly(place)
+
+    def _is_known_weakly(self, place: int) -> bool:
+        """Whether an object is known weakly to anybody but Trio's books of asynchronous generators and this graph."""
+        references: list[Any] = weakref.getweakrefs(self.graph.objects[place])
+        if len(references) != self.graph.weak[place]:
+            return True
+        generators = getattr(self._runner.asyncgens, "alive", None)
+        known = generators._remove if type(generators) is weakref.WeakSet else None
+        return any(
+            id(ref) not in self.graph.position
+            and (class_of(ref) is not weakref.ref or known is None or callback_of(ref) is not known)
+            for ref in references
+        )
+
+
+def _entered(task: Any) -> list[object]:
+    return entered_by(task, [link.holder for link in task_chain(task).links])
