@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 import anyio
+from anyio import lowlevel
 from kernels.judging import WATCH, Expected, Outcome, Shape
 from kernels.kernel import Stuck
 
@@ -44,6 +45,8 @@ async def under_taskscope(body: Body, shape: Shape, timeout: float) -> Outcome:
         except (DeadlockError, ScopeTimeoutError) as error:
             ended_by = type(error).__name__
         seconds = time.perf_counter() - started
+        with anyio.CancelScope(shield=True):  # a stray's cancelled group is that of this task, too
+            await lowlevel.checkpoint()  # a task of Trio's that has been cancelled ends with its next step
         left = tuple(task.name or "" for task in anyio.get_running_tasks() if task.id not in before)
         group.cancel_scope.cancel()
     return Outcome(_by_coroutine(scope.report), ended_by, seconds, left)
