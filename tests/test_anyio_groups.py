@@ -310,3 +310,96 @@ def test_start_waits_for_the_task_that_it_has_started(run: Run) -> None:
         assert wait is not None and (wait.primitive, wait.path) == ("TaskGroup.start", ("started",))
 
     run(main)
+
+
+class TestCancellingOne:
+    """A stray of a task group is cancelled alone, and not where it shields itself."""
+
+    def test_its_siblings_and_its_host_go_on(self, run: Run) -> None:
+        async def main() -> tuple[list[str], bool]:
+            said: list[str] = []
+            go = anyio.Event()
+
+            async def sibling() -> None:
+                await go.wait()
+                said.append("sibling")
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(sibling)
+                async with TaskScope(grace=0.01, on_leak="ignore") as scope:
+                    group.start_soon(anyio.Event().wait)
+                    await anyio.wait_all_tasks_blocked()
+                go.set()
+                await anyio.wait_all_tasks_blocked()
+                was_cancelled = group.cancel_scope.cancel_called
+            assert [record.outcome for record in scope.report.leaks] == ["cancelled"]
+            return said, was_cancelled
+
+        assert run(main) == (["sibling"], False)
+
+    def test_a_group_that_is_cancelled_stays_so(self, run: Run) -> None:
+        async def main() -> None:
+            async with anyio.create_task_group() as group:
+                async with TaskScope(grace=0, on_leak="ignore"):
+                    group.start_soon(anyio.Event().wait)
+                    await anyio.wait_all_tasks_blocked()
+                    group.cancel_scope.cancel()
+                    with anyio.CancelScope(shield=True):
+                        await anyio.wait_all_tasks_blocked()
+            assert group.cancel_scope.cancel_called
+
+        run(main)
+
+    def test_one_that_fails_when_cancelled_still_fails_its_group(self, run: Run) -> None:
+        async def fails() -> None:
+            try:
+                await anyio.Event().wait()
+            finally:
+                raise OSError("while closing")
+
+        async def main() -> None:
+            with pytest.RaisesGroup(OSError):
+                async with anyio.create_task_group() as group:
+                    async with TaskScope(grace=0, on_leak="ignore"):
+                        group.start_soon(fails)
+                        await anyio.wait_all_tasks_blocked()
+
+        run(main)
+
+    def test_a_shield_keeps_it(self, run: Run) -> None:
+        async def main() -> tuple[list[str], TaskScope]:
+            said: list[str] = []
+            over = anyio.Event()
+
+            async def stray() -> None:
+                with anyio.CancelScope(shield=True):
+                    await over.wait()
+                said.append("closed in peace")
+
+            async with anyio.create_task_group() as group:
+                async with TaskScope(grace=0, cancel_timeout=0.05, on_leak="ignore") as scope:
+                    group.start_soon(stray)
+                    await anyio.wait_all_tasks_blocked()
+                over.set()
+            return said, scope
+
+        said, scope = run(main)
+        assert said == ["closed in peace"]
+        (record,) = scope.report.survivors
+        assert record.outcome_detail == "it is inside a shielded cancel scope, which no cancel reaches"
+
+    def test_it_is_cancelled_once_it_has_left_its_shield(self, run: Run) -> None:
+        async def main() -> TaskScope:
+            async def stray() -> None:
+                with anyio.CancelScope(shield=True):
+                    await anyio.sleep(0.02)
+                await anyio.Event().wait()
+
+            async with anyio.create_task_group() as group:
+                async with TaskScope(grace=0, cancel_timeout=5, on_leak="ignore") as scope:
+                    group.start_soon(stray)
+                    await anyio.wait_all_tasks_blocked()
+            return scope
+
+        (record,) = run(main).report.leaks
+        assert record.outcome == "cancelled"

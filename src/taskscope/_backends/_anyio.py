@@ -1,6 +1,7 @@
-"""Cancelling one task of a task group of AnyIO's on asyncio, and none of its siblings.
+"""Cancelling one task of AnyIO's on asyncio in a way that AnyIO is not upset by.
 
-AnyIO takes a task that has been cancelled, and not by its group, for one that has failed, and cancels the whole group.
+It takes a task that has been cancelled, and not by its group, for one that has failed, and cancels the whole group. And
+its shields keep out its own cancels, but not asyncio's.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from taskscope._diagnosis.anyio_scopes import attribute, scopes_round
 from taskscope._diagnosis.awaitables import done_callbacks
 from taskscope._diagnosis.groups import group_behind
 
@@ -22,6 +24,16 @@ def spare_siblings(task: asyncio.Task[Any]) -> None:
             task.remove_done_callback(callback)
             task.add_done_callback(partial(_count_off, callback, group))
             return
+
+
+def is_shielded(task: asyncio.Task[Any]) -> bool:
+    """Whether a task is in a shielded cancel scope that it has opened itself."""
+    for scope in scopes_round(task):
+        if attribute(scope, "_host_task") is not task:
+            return False
+        if attribute(scope, "_shield") is True:
+            return True
+    return False
 
 
 def _count_off(count_off: Callable[[asyncio.Task[Any]], None], group: Any, task: asyncio.Task[Any]) -> None:
