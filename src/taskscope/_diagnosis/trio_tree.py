@@ -146,9 +146,12 @@ def entries(
             found[id(task)] += task in nursery._children
         if status is not None and id(status._tasks) not in position:
             found[id(task)] += task in status._tasks
-    kinds = run_class("Nursery"), run_class("CancelStatus")
+    kinds = run_class("Nursery"), run_class("CancelStatus"), run_class("Task")
     for obj in objects:
-        if type(obj) is kinds[0] and obj._cancel_status in harmless:
+        if type(obj) is kinds[2] and obj not in obj._runner.tasks:
+            for name in _UPWARD:  # it has ended, and still knows where it was
+                found[id(getattr(obj, name))] += 1
+        elif type(obj) is kinds[0] and obj._cancel_status in harmless:
             others = [task for task in obj._children if id(task) not in inside]
             found[id(obj)] += sum(task._parent_nursery is obj for task in others)
             found[id(obj)] += obj is obj._parent_task._runner.system_nursery
