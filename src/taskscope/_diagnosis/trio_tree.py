@@ -165,13 +165,21 @@ def entries(
     return found
 
 
-def entered_by(task: Any, holders: Iterable[object]) -> list[object]:
+def entered_by(task: Any, coroutines: Iterable[object]) -> tuple[list[object], list[int]]:
     """The nurseries and cancel scopes, their managers and their exits, to which a task refers, once for each reference.
 
-    holders: the coroutines that the task is in.
+    coroutines: those that the task is in.
+
+    Returns:
+        The objects, and the ids of what refers to them.
     """
-    refs = [ref for holder in holders for ref in gc.get_referents(holder) if status_behind(ref) is not None]
-    return [*refs, *task._child_nurseries]
+    found: list[object] = []
+    holders: list[int] = []
+    for holder in (*coroutines, task._child_nurseries):
+        refs = [ref for ref in gc.get_referents(holder) if status_behind(ref) is not None]
+        found += refs
+        holders += [id(holder)] * len(refs)
+    return found, holders
 
 
 def status_behind(obj: Any) -> object | None:
