@@ -101,8 +101,9 @@ class _Search:
         generators = getattr(self._runner.asyncgens, "alive", None)
         known = [generators] if type(generators) is weakref.WeakSet else []
         self._known = callbacks_of([*known, *registries])
+        self._always_cut: set[tuple[int, int]] = set()
         self._cuts: set[tuple[int, int]] = set()
-        self._entered = [] if opener is None else _entered(opener, bookkeepers)
+        self._entered, self._entered_by = ([], []) if opener is None else _entered(opener)
         inside = {*map(id, tasks), *map(id, self._parents), *map(id, bookkeepers)}
         beyond = [id(getattr(self._runner, name, None)) for name in _OF_RUNNER]
         beyond += [id(self._runner), *(key for key in map(id, self._runner.tasks) if key not in inside)]
@@ -139,7 +140,14 @@ class _Search:
         graph = self.graph
         found = list(graph.outside)
         known = entries([*tasks, *self._parents], graph.objects, graph.position, harmless)
-        known.update(id(obj) for obj in self._entered if status_behind(obj) in harmless)
+        self._cuts = set(self._always_cut)
+        for obj, holder in zip(self._entered, self._entered_by, strict=True):
+            if status_behind(obj) not in harmless:
+                continue
+            if holder in graph.position:
+                self._cuts.add((graph.position[holder], graph.position[id(obj)]))
+            else:
+                known[id(obj)] += 1
         for key, number in known.items():
             place = graph.position.get(key, -1)
             if place >= 0:
@@ -186,7 +194,7 @@ class _Search:
         dicts = [via for via in graph.targets_of(place) if class_of(graph.objects[via]) is dict]
         for start in (place, *dicts):
             if graph.targets_of(start).count(end) == 1:
-                self._cuts.add((start, end))
+                self._always_cut.add((start, end))
 
     def _places_of_books(self) -> set[int]:
         kinds = {id(run_class(name)) for name in ("Nursery", "CancelStatus", "CancelScope", "NurseryManager")}
@@ -254,6 +262,5 @@ class _Search:
         return any(class_of(ref) is not weakref.ref or id(callback_of(ref)) not in self._known for ref in strange)
 
 
-def _entered(task: Any, bookkeepers: Sequence[object]) -> list[object]:
-    known = set(map(id, bookkeepers))
-    return entered_by(task, [link.holder for link in task_chain(task).links if id(link.holder) not in known])
+def _entered(task: Any) -> tuple[list[object], list[int]]:
+    return entered_by(task, [link.holder for link in task_chain(task).links])

@@ -146,9 +146,12 @@ def entries(
             found[id(task)] += task in nursery._children
         if status is not None and id(status._tasks) not in position:
             found[id(task)] += task in status._tasks
-    kinds = run_class("Nursery"), run_class("CancelStatus")
+    kinds = run_class("Nursery"), run_class("CancelStatus"), run_class("Task")
     for obj in objects:
-        if type(obj) is kinds[0] and obj._cancel_status in harmless:
+        if type(obj) is kinds[2] and obj not in obj._runner.tasks:
+            for name in _UPWARD:  # it has ended, and still knows where it was
+                found[id(getattr(obj, name))] += 1
+        elif type(obj) is kinds[0] and obj._cancel_status in harmless:
             others = [task for task in obj._children if id(task) not in inside]
             found[id(obj)] += sum(task._parent_nursery is obj for task in others)
             found[id(obj)] += obj is obj._parent_task._runner.system_nursery
@@ -162,13 +165,21 @@ def entries(
     return found
 
 
-def entered_by(task: Any, holders: Iterable[object]) -> list[object]:
+def entered_by(task: Any, coroutines: Iterable[object]) -> tuple[list[object], list[int]]:
     """The nurseries and cancel scopes, their managers and their exits, to which a task refers, once for each reference.
 
-    holders: the coroutines that the task is in.
+    coroutines: those that the task is in.
+
+    Returns:
+        The objects, and the ids of what refers to them.
     """
-    refs = [ref for holder in holders for ref in gc.get_referents(holder) if status_behind(ref) is not None]
-    return [*refs, *task._child_nurseries]
+    found: list[object] = []
+    holders: list[int] = []
+    for holder in (*coroutines, task._child_nurseries):
+        refs = [ref for ref in gc.get_referents(holder) if status_behind(ref) is not None]
+        found += refs
+        holders += [id(holder)] * len(refs)
+    return found, holders
 
 
 def status_behind(obj: Any) -> object | None:
