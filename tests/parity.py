@@ -23,14 +23,16 @@ class Library:
 
     Attributes:
         primitives: What reports call the primitives, by our names for them.
-        group: Opens a task group, whose `spawn` takes an async function, its arguments and a `name=`.
+        group: Opens a task group.
+        spawner: What spawns into a group: it takes an async function, its arguments and a `name=`.
         channel: Makes a channel that holds so many items: what sends into it, and what receives from it.
         move_on_after: Gives a block so many seconds, and goes on behind it.
     """
 
     primitives: dict[str, str]
     group_kind: str
-    group: Callable[[], AbstractAsyncContextManager[Spawn]]
+    group: Callable[[], AbstractAsyncContextManager[Any]]
+    spawner: Callable[[Any], Spawn]
     sleep: Callable[[float], Awaitable[None]]
     event: Callable[[], Any]
     lock: Callable[[], AbstractAsyncContextManager[Any]]
@@ -45,14 +47,11 @@ class Library:
             await self.sleep(0)
 
 
-@asynccontextmanager
-async def _asyncio_group() -> AsyncIterator[Spawn]:
-    async with asyncio.TaskGroup() as group:
+def _spawner_of_asyncio(group: Any) -> Spawn:
+    def spawn(function: Function, *args: Any, name: str | None = None) -> None:
+        group.create_task(function(*args), name=name)
 
-        def spawn(function: Function, *args: Any, name: str | None = None) -> None:
-            group.create_task(function(*args), name=name)  # type: ignore[arg-type]
-
-        yield spawn
+    return spawn
 
 
 def _queue(size: int) -> tuple[Function, Function]:
@@ -81,12 +80,6 @@ async def _timeout(seconds: float) -> AsyncIterator[None]:
         pass
 
 
-@asynccontextmanager
-async def _anyio_group() -> AsyncIterator[Spawn]:
-    async with anyio.create_task_group() as group:
-        yield group.start_soon
-
-
 def _stream(size: int) -> tuple[Function, Function]:
     send, receive = anyio.create_memory_object_stream[object](size)
     return _both_kept(send, receive)
@@ -101,10 +94,9 @@ def _asynchronous(make: Callable[[float], AbstractContextManager[Any]]) -> Calla
     return entered
 
 
-@asynccontextmanager
-async def _nursery() -> AsyncIterator[Spawn]:
-    async with trio.open_nursery() as nursery:
-        yield nursery.start_soon
+def _start_soon(group: Any) -> Spawn:
+    spawn: Spawn = group.start_soon
+    return spawn
 
 
 def _memory_channel(size: int) -> tuple[Function, Function]:
@@ -123,7 +115,8 @@ ASYNCIO = Library(
         "group": "TaskGroup.__aexit__",
     },
     "TaskGroup",
-    _asyncio_group,
+    asyncio.TaskGroup,
+    _spawner_of_asyncio,
     asyncio.sleep,
     asyncio.Event,
     asyncio.Lock,
@@ -144,7 +137,8 @@ ANYIO = Library(
         "group": "TaskGroup.__aexit__",
     },
     "AnyIO task group",
-    _anyio_group,
+    anyio.create_task_group,
+    _start_soon,
     anyio.sleep,
     anyio.Event,
     anyio.Lock,
@@ -165,7 +159,8 @@ TRIO = Library(
         "group": "Nursery.__aexit__",
     },
     "nursery",
-    _nursery,
+    trio.open_nursery,
+    _start_soon,
     trio.sleep,
     trio.Event,
     trio.Lock,

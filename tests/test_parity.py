@@ -57,7 +57,8 @@ async def for_ever(library: Library) -> None:
 async def leaks_of(library: Library, *functions: Callable[..., Any], **policy: Any) -> Report:
     """The report of a scope that lets functions run in a group that was opened outside of it."""
     scope = TaskScope("mine", **{"grace": 0.02, "on_leak": "ignore", **policy})
-    async with library.group() as spawn:
+    async with library.group() as group:
+        spawn = library.spawner(group)
         async with scope:
             for number, function in enumerate(functions):
                 spawn(function, name=f"task {number}")
@@ -81,7 +82,7 @@ async def found(library: Library) -> None:
     leak = only((await leaks_of(library, stray)).leaks)
     assert (leak.name, leak.coroutine.rpartition(".")[2]) == ("task 0", "stray")
     assert leak.spawn_site is not None
-    assert leak.spawn_site.function == ("_asyncio_group.<locals>.spawn" if library is ASYNCIO else "leaks_of")
+    assert leak.spawn_site.function == ("_spawner_of_asyncio.<locals>.spawn" if library is ASYNCIO else "leaks_of")
     assert [frame.function.rpartition(".")[2] for frame in leak.stack[:2]] == ["stray", "inner"]
 
 
@@ -97,7 +98,8 @@ async def cancelled(library: Library) -> None:
     go = library.event()
     went_on: list[str] = []
     scope = TaskScope(grace=0.01, on_leak="ignore")
-    async with library.group() as spawn:
+    async with library.group() as group:
+        spawn = library.spawner(group)
         spawn(sibling)
         async with scope:
             spawn(stray)
@@ -120,7 +122,8 @@ async def outcomes(library: Library) -> None:
 
     over = threading.Event()
     scope = TaskScope(grace=0.01, cancel_timeout=0.05, on_leak="ignore")
-    async with library.group() as spawn:
+    async with library.group() as group:
+        spawn = library.spawner(group)
         async with scope:
             spawn(catches)
             spawn(survives)
@@ -134,7 +137,7 @@ async def outcomes(library: Library) -> None:
 @row("a task that ends within the grace is told of, and is no leak")
 async def late(library: Library) -> None:
     async def ends() -> None:
-        await library.sleep(0.01)
+        await library.sleep(0.2)
 
     report = await leaks_of(library, ends, grace=10)
     assert report.ok
@@ -148,7 +151,8 @@ async def inside(library: Library) -> None:
         await library.sleep(0)
 
     async with TaskScope() as scope:
-        async with library.group() as spawn:
+        async with library.group() as group:
+            spawn = library.spawner(group)
             for _ in range(200):
                 spawn(worker)
     assert scope.report.ok
@@ -158,11 +162,14 @@ async def inside(library: Library) -> None:
 
 @row("children of a leak are found with it")
 async def children(library: Library) -> None:
+    go = library.event()
+
     async def child() -> None:
-        await library.event().wait()
+        await go.wait()
 
     async def parent() -> None:
-        async with library.group() as spawn:
+        async with library.group() as group:
+            spawn = library.spawner(group)
             spawn(child)
 
     report = await leaks_of(library, parent)
@@ -186,7 +193,8 @@ async def owner(library: Library) -> None:
 async def transferred(library: Library) -> None:
     go = library.event()
     scope = TaskScope(grace=0.01, outer_groups="transfer")
-    async with library.group() as spawn:
+    async with library.group() as group:
+        spawn = library.spawner(group)
         async with scope:
             spawn(go.wait)
             await library.settle()
@@ -239,7 +247,8 @@ async def holder(library: Library) -> None:
             pass
 
     scope = TaskScope(grace=0, on_leak="ignore")
-    async with library.group() as spawn:
+    async with library.group() as group:
+        spawn = library.spawner(group)
         async with scope:
             spawn(holds, name="task 0")
             await library.settle()
@@ -273,7 +282,8 @@ async def threads(library: Library) -> None:
         await library.in_thread(over.wait)
 
     scope = TaskScope(grace=0, cancel_timeout=0.05, on_leak="ignore")
-    async with library.group() as spawn:
+    async with library.group() as group:
+        spawn = library.spawner(group)
         async with scope:
             spawn(waits)
             await library.settle()
@@ -324,7 +334,8 @@ async def _stuck_pair(library: Library, **policy: Any) -> Report:
         spawn(takes, second, first, name="task 1")
 
     scope = TaskScope("mine", **{"on_leak": "ignore", **policy})
-    async with library.group() as spawn:
+    async with library.group() as group:
+        spawn = library.spawner(group)
         async with scope:
             plant(spawn)
             for _ in range(5):
@@ -352,7 +363,8 @@ async def watch(library: Library) -> None:
 
     with pytest.raises(DeadlockError) as caught:
         async with TaskScope(watch=0.01, timeout=20):
-            async with library.group() as spawn:
+            async with library.group() as group:
+                spawn = library.spawner(group)
                 spawn(for_ever, library)
                 await library.event().wait()
     assert caught.value.report.body is not None
@@ -368,8 +380,10 @@ async def side_by_side(library: Library) -> None:
             await library.settle()
 
     scopes = [TaskScope(grace=0.01, on_leak="ignore") for _ in range(5)]
-    async with library.group() as spawn:
-        async with library.group() as run:
+    async with library.group() as group:
+        spawn = library.spawner(group)
+        async with library.group() as runs:
+            run = library.spawner(runs)
             for number, scope in enumerate(scopes):
                 run(one, scope, number, spawn)
     assert [len(scope.report.leaks) for scope in scopes] == [0, 1, 2, 3, 4]
@@ -384,7 +398,8 @@ async def passed_on(library: Library) -> None:
     go = library.event()
     outer = TaskScope("outer", grace=0.01, on_leak="ignore")
     inner = TaskScope("inner", grace=0, outer_groups="transfer")
-    async with library.group() as spawn:
+    async with library.group() as group:
+        spawn = library.spawner(group)
         async with outer:
             async with inner:
                 spawn(spawns_late, spawn)
@@ -398,7 +413,8 @@ async def passed_on(library: Library) -> None:
 async def round_the_scope(library: Library) -> None:
     scope = TaskScope(grace=60, on_leak="raise")
     went_on = False
-    async with library.group() as spawn:
+    async with library.group() as group:
+        spawn = library.spawner(group)
         async with library.move_on_after(0.05):
             async with scope:
                 spawn(library.sleep, 1000)
@@ -411,7 +427,8 @@ async def round_the_scope(library: Library) -> None:
 
 @row("the body's exception is never masked")
 async def body_error(library: Library) -> None:
-    async with library.group() as spawn:
+    async with library.group() as group:
+        spawn = library.spawner(group)
         with pytest.raises(ValueError, match="mine") as caught:
             async with TaskScope(grace=0.01):
                 spawn(for_ever, library)
@@ -429,7 +446,8 @@ async def handing(library: Library) -> None:
 
     taker = TaskScope("taker", grace=0.01, on_leak="ignore")
     giver = TaskScope("giver", grace=0.01)
-    async with library.group() as spawn:
+    async with library.group() as group:
+        spawn = library.spawner(group)
         async with taker:
             async with giver:
                 assert taskscope.current_scope() is giver
@@ -474,7 +492,8 @@ async def decorated(library: Library) -> None:
         await library.settle()
         yield 2
 
-    async with library.group() as spawn:
+    async with library.group() as group:
+        spawn = library.spawner(group)
         async with TaskScope(grace=0.01, on_leak="ignore"):
             await function(spawn)
             async for _ in generator(spawn):
@@ -484,7 +503,8 @@ async def decorated(library: Library) -> None:
 
 @row("install with a root scope")
 async def rooted(library: Library) -> None:
-    async with library.group() as spawn:
+    async with library.group() as group:
+        spawn = library.spawner(group)
         async with taskscope.install(root="app", grace=0.01, on_leak="ignore") as installation:
             spawn(for_ever, library)
             await library.settle()
@@ -494,22 +514,26 @@ async def rooted(library: Library) -> None:
 
 @row("find_deadlocked in a program without scopes")
 async def on_demand(library: Library) -> None:
-    def plant(spawn: Callable[..., None]) -> None:
-        stuck = library.event()
-        alive.append(library.event())
-        spawn(stuck.wait, name="stuck")
-        spawn(alive[0].wait, name="alive")
+    found: list[str] = []
 
-    alive: list[Any] = []
-    async with library.move_on_after(1):
-        async with library.group() as spawn:
-            plant(spawn)
-            await library.settle()
-            report = taskscope.find_deadlocked()
-            assert report.phase == "loop"
-            found = [record.name for record in report.leaks]
-            alive[0].set()
-            await library.sleep(1000)
+    def plant(spawn: Callable[..., None]) -> None:
+        spawn(library.event().wait, name="stuck")
+        spawn(ends_it_all, name="alive")
+        spawn(looks, name="looks")
+
+    async def ends_it_all() -> None:
+        await library.sleep(0.05)
+        raise KeyError("enough")
+
+    async def looks() -> None:
+        await library.settle()
+        report = taskscope.find_deadlocked()
+        assert report.phase == "loop"
+        found.extend(record.name for record in report.leaks)
+
+    with pytest.RaisesGroup(KeyError):
+        async with library.group() as group:
+            plant(library.spawner(group))
     assert found == ["stuck"]
 
 
@@ -519,7 +543,8 @@ async def switched_off(library: Library) -> None:
     patch.setenv("TASKSCOPE", "off")
     go = library.event()
     try:
-        async with library.group() as spawn:
+        async with library.group() as group:
+            spawn = library.spawner(group)
             async with TaskScope(grace=0) as scope:
                 spawn(go.wait)
             go.set()
