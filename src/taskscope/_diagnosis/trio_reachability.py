@@ -31,9 +31,9 @@ from taskscope._diagnosis.trio_tree import (
     run_class,
     status_behind,
     waiting_parents_of,
-    without_parents_of_others,
     with_parents,
     without_parent,
+    without_parents_of_others,
     without_upward,
 )
 

@@ -93,7 +93,7 @@ def with_parents(tasks: Iterable[Any]) -> set[int]:
 
 
 def without_parents_of_others(tasks: list[Any]) -> list[Any]:
-    """Some tasks without those that wait for any other one: it can fail, and so cancel the nursery that they wait for."""
+    """Some tasks without those that wait for any other: that one can fail, and so cancel what they wait for."""
     while True:
         known = set(map(id, tasks))
         left = [task for task in tasks if known.issuperset(map(id, children_waited_for(task)))]
