@@ -204,7 +204,7 @@ def test_where_nothing_can_be_proven_the_report_says_why(run_asyncio: Run, monke
     async def main() -> None:
         fill_a_queue_that_nobody_reads()
         await turns()
-        monkeypatch.setattr(reachability, "_FREE_THREADED", True)
+        monkeypatch.setattr(reachability, "FREE_THREADED", True)
         report = find_deadlocked()
         assert report.ok
         assert report.coverage == ("nothing could be proven: reference counts are not exact on this build of Python",)
