@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,13 @@ from taskscope import TaskRecord, TaskScope
 HAS_HANDLES = hasattr(anyio, "TaskHandle")
 
 Wait = Callable[[], Coroutine[Any, Any, Any]]
+
+
+@pytest.fixture(autouse=True)
+def eager_tasks_are_known_to_anyio(request: pytest.FixtureRequest) -> None:
+    is_old = tuple(map(int, version("anyio").split(".")[:2])) < (4, 8)
+    if is_old and "loop_kind" in request.fixturenames and request.getfixturevalue("loop_kind") == "eager":
+        pytest.skip("AnyIO itself fails with tasks that start eagerly before 4.8")
 
 
 async def hang() -> None:
@@ -389,16 +397,17 @@ WITH_ONLY_SOME_VERSIONS = {
 }
 
 
-async def record_of(wait: Wait, primitive: str) -> TaskRecord:
-    """The record of a task that has come to wait in a primitive. Some get there by way of others."""
+async def record_of(wait: Wait, primitive: str, detail: str) -> TaskRecord:
+    """The record of a task that has come to wait as it should. Some get there by way of others."""
     async with TaskScope(grace=0, on_leak="ignore") as scope, anyio.create_task_group() as group:
         group.start_soon(wait, name="waiting")
         for _ in range(500):
             await anyio.sleep(0.002)
             record = next(record for record in scope.snapshot().leaks if record.name == "waiting")
-            if record.wait is not None and record.wait.primitive == primitive and record.verdict != "runnable":
+            if record.wait is None or record.verdict == "runnable":
+                continue
+            if record.wait.primitive == primitive and re.fullmatch(detail, record.wait.detail or ""):
                 break
-        record = next(record for record in scope.snapshot().leaks if record.name == "waiting")
         group.cancel_scope.cancel()
         while SHIELDS:
             SHIELDS.pop().cancel()
@@ -411,7 +420,7 @@ def test_primitive(run: Run, wait: Wait, kind: str, primitive: str, detail: str)
         pytest.skip("not in this version of AnyIO")
 
     async def main() -> TaskRecord:
-        return await record_of(wait, primitive)
+        return await record_of(wait, primitive, detail)
 
     EARLY_EVENTS[:] = [anyio.Event()]
     record = run(main)

@@ -66,6 +66,11 @@ class BodyEnd:
         self._stop()
         return self.suspend(exc)
 
+    async def gone(self) -> None:
+        """Returns when nothing of this is left on the loop."""
+        timers = [self._timer, None if self._watch is None else self._watch.timer]
+        await self._table.backend.timers_gone([timer for timer in timers if timer is not None])
+
     def was_it(self, exc: BaseException | None) -> bool:
         """Whether the body ended for this alone. To be asked once, in the host."""
         return self.fired and self._cancel.was_it(exc)

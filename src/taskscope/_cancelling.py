@@ -67,6 +67,8 @@ class Cancelling:
 
     def _is_due(self, task: AnyTask, alive: set[int], hurry: bool) -> bool:
         attempt = self._attempts.get(task)
+        if self._backend.is_out_of_reach(task):
+            return False
         if attempt is None:
             # A task that another one spawned in order to clean up gets the time to do so, as long as that one waits.
             spawner = self._rows[task][2]

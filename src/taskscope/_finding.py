@@ -6,17 +6,20 @@ import asyncio
 import concurrent.futures
 from contextlib import suppress
 
-from taskscope._backends._here import backend_here
+from taskscope._backends._here import backend_here, running_trio
 from taskscope._closing import DESCRIBED_LIMIT
 from taskscope._diagnosis.awaitables import fields
 from taskscope._diagnosis.describe import safe_repr
 from taskscope._diagnosis.diagnosis import Diagnosis
+from taskscope._diagnosis.reachability import Proof
 from taskscope._off import is_off
 from taskscope._proving import prove_all
 from taskscope._report import Report, TaskRecord
 from taskscope._table import NO_SITE, AnyTask
 
 _KEPT = "_taskscope_deadlocked"
+
+_NOTHING = Report("event loop", phase="loop", coverage=("TASKSCOPE=off: nothing was looked at",))
 
 SECONDS = 10.0
 """How long a loop in another thread has to answer."""
@@ -33,7 +36,7 @@ def find_deadlocked(loop: asyncio.AbstractEventLoop | None = None) -> Report:
     them some time, and what they do in a `finally` could wake others that have been called stuck.
 
     Args:
-        loop: The loop. None: the running one. One that runs in another thread is asked there.
+        loop: The loop. None: the running one, or the running Trio. One that runs in another thread is asked there.
 
     Returns:
         A report in phase `"loop"`: `leaks` are the stuck tasks (at most 1,000; `leaks_omitted` counts the others),
@@ -44,13 +47,15 @@ def find_deadlocked(loop: asyncio.AbstractEventLoop | None = None) -> Report:
         RuntimeError: `loop` is None and none is running, or the loop is closed.
         TimeoutError: The loop runs in another thread and has not answered within 10 seconds.
     """
+    if loop is None and running_trio() is not None:
+        return _NOTHING if is_off() else _look_on_trio()
     running = asyncio._get_running_loop()
     if loop is None:
         loop = asyncio.get_running_loop()
     if not isinstance(loop, asyncio.AbstractEventLoop):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"loop={safe_repr(loop)}: must be None or an event loop of asyncio, not {type(loop).__name__}")
     if is_off():
-        return Report("event loop", phase="loop", coverage=("TASKSCOPE=off: nothing was looked at",))
+        return _NOTHING
     if loop is running:
         return _look()
     if not loop.is_running():
@@ -80,6 +85,16 @@ def _look() -> Report:
     kept -= {task for task in kept if task.done()}
     proof, stuck, looked_at = prove_all([kept])
     kept.update(stuck)
+    return _report(proof, stuck, looked_at)
+
+
+def _look_on_trio() -> Report:
+    from taskscope import _proving_on_trio
+
+    return _report(*_proving_on_trio.prove_all(backend_here()))
+
+
+def _report(proof: Proof, stuck: list[AnyTask], looked_at: int) -> Report:
     diagnosis = Diagnosis(stuck, proof.stuck)
     return Report(
         "event loop",

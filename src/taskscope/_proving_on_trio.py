@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from taskscope._backends._backend import Backend
 from taskscope._diagnosis.folding import is_own
 from taskscope._diagnosis.reachability import Proof
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.trio_reachability import prove_trio
-from taskscope._table import TaskTable
+from taskscope._table import AnyTask, TaskTable
 
 
 def prove_tasks(table: TaskTable, waited_for: object) -> Proof:
@@ -25,7 +26,16 @@ def prove_while_host_waits(table: TaskTable, waited_for: object) -> Proof:
 
 def prove_with_host(table: TaskTable) -> Proof:
     tasks = [task for task in (*table.pending(), table.host) if task is not None and table.backend.where_it_waits(task)]
-    return _prove(table, tasks, (), None)
+    return _prove(table.backend, tasks, (), None)
+
+
+def prove_all(backend: Backend) -> tuple[Proof, list[AnyTask], int]:
+    """As `_proving.prove_all`, of the running Trio. What was found before needs no keeper: its nursery has it."""
+    tasks = list(backend.all_tasks())
+    looked_at = len(tasks)
+    tasks[:] = [task for task in tasks if backend.where_it_waits(task)]
+    proof = _prove(backend, tasks, (), None)
+    return proof, [task for task in backend.all_tasks() if id(task) in proof.stuck], looked_at
 
 
 def _links(table: TaskTable) -> Iterable[Any]:
@@ -38,14 +48,14 @@ def _within_budget(table: TaskTable, bookkeepers: Iterable[object], opener: Any)
         return Proof({}, 0, "the scopes of this loop have used up the time for proofs")
     started = time.perf_counter()
     tasks = [task for task in table.pending() if table.backend.where_it_waits(task)]
-    proof = _prove(table, tasks, bookkeepers, opener)
+    proof = _prove(table.backend, tasks, bookkeepers, opener)
     budget.spend(time.perf_counter() - started)
     return proof
 
 
-def _prove(table: TaskTable, tasks: list[Any], bookkeepers: Iterable[object], opener: Any) -> Proof:
+def _prove(backend: Backend, tasks: list[Any], bookkeepers: Iterable[object], opener: Any) -> Proof:
     """A proof is a gift, and no reason to fail where none can be had."""
-    tracking: Any = table.backend.running_tracking()
+    tracking: Any = backend.running_tracking()
     try:
         return prove_trio(tasks, list(bookkeepers), [tracking._moved], _own_types(), opener)
     except Exception as error:

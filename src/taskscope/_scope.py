@@ -218,7 +218,11 @@ class TaskScope:
         if self._state == "off":
             return
         self._untag()
-        left = exc if self._body_end is None else self._body_end.end(exc)
+        left = exc
+        if self._body_end is not None:
+            left = self._body_end.end(exc)
+            if not isinstance(exc, GeneratorExit):
+                await self._body_end.gone()
         if self._is_clean():
             self._shut()
         elif isinstance(exc, GeneratorExit) and not is_called_by_async_generator(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage]

@@ -29,14 +29,14 @@ class BodyWatch:
         self._held = NOT_HELD
         self._waited_for = 0
         self._backend = backend = table.backend
-        self._timer = backend.call_at(backend.time() + seconds, self._look)
+        self.timer = backend.call_at(backend.time() + seconds, self._look)
 
     def body_runs_in(self, host: AnyTask | None, held: Held) -> None:
         self._host = host
         self._held = held
 
     def stop(self) -> None:
-        self._timer.cancel()
+        self.timer.cancel()
 
     def _look(self) -> None:
         before, self._waited_for = self._waited_for, self._where_host_waits()
@@ -49,7 +49,7 @@ class BodyWatch:
                 self._found(proof)
                 return
             budget.next_look = now + (time.perf_counter() - started) / SHARE_OF_WATCHES
-        self._timer = self._backend.call_at(max(now + self._seconds, budget.next_look), self._look)
+        self.timer = self._backend.call_at(max(now + self._seconds, budget.next_look), self._look)
 
     def _where_host_waits(self) -> int:
         return 0 if self._host is None else self._backend.where_it_waits(self._host)

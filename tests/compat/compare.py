@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from named_exceptions import NAMED
-from suite import MISSING, PREFIX, ModuleRun, Outcome, Runner
+from outcomes import MISSING, ModuleRun, Outcome, Runner, Runs
 
-CONTROLS = {"factory": "any-factory", "scope": "any-wrapper"}
 RERUNS = 2
 
-Runs = Mapping[tuple[str, str], ModuleRun]
+
+@dataclass(frozen=True)
+class Suite:
+    """What the comparison has to know of a suite.
+
+    Attributes:
+        modules: What runs in a process of its own.
+        factory_controls: For each variant the mode with a factory that is none of ours in the place of ours. A named
+            exception has to fail with it.
+        wrapper_controls: The same with a wrapper in the place of our scope, where a variant puts anything round a test.
+            What fails with it objects to any wrapper.
+        wrapper: What that wrapper is, for the reader.
+        named: The named exceptions, parametrised tests without their parameters, with reasons.
+        module_of: The module of a test.
+    """
+
+    name: str
+    modules: Sequence[str]
+    factory_controls: Mapping[str, str]
+    wrapper_controls: Mapping[str, str]
+    wrapper: str
+    named: Mapping[str, str]
+    module_of: Callable[[str], str]
+
+    @property
+    def variants(self) -> Sequence[str]:
+        return list(self.factory_controls)
 
 
 @dataclass
@@ -20,11 +44,12 @@ class Comparison:
 
     Attributes:
         handed_off: How many tests left tasks running at the end of a scope, which were therefore handed off.
-        named: It asserts on the task factory itself, is named with its reason, and fails with any factory.
-        objects: It fails with asyncio's own `timeout(None)` in the scope's place too: it looks at its own stack, or
-            breaks the running loop. Only in variant "scope".
+        named: It asserts on what any factory changes, is named with its reason, and fails with any factory.
+        objects: It fails with a wrapper in the scope's place too: it looks at its own stack, or breaks the running
+            loop.
         flaky: It failed in one run and passed in another of the same kind.
         regressions: All others, with their outcome with us.
+        test_seconds: What the tests took that passed both times: plainly, and with us. 0 where the suite does not say.
     """
 
     variant: str
@@ -36,24 +61,32 @@ class Comparison:
     flaky: list[str] = field(default_factory=list)
     regressions: dict[str, Outcome] = field(default_factory=dict)
     seconds: float = 0.0
+    test_seconds: tuple[float, float] = (0.0, 0.0)
 
 
-def compare(variant: str, runs: Runs, runner: Runner) -> Comparison:
+def compare(variant: str, runs: Runs, runner: Runner, suite: Suite) -> Comparison:
     """Sorts what failed in `variant`, with further runs of the modules concerned."""
-    plain, ours = _outcomes("plain", runs), _outcomes(variant, runs)
+    plain, ours = outcomes_of("plain", runs), outcomes_of(variant, runs)
     passed = [test for test, outcome in plain.items() if outcome.word == "passed"]
     failed = sorted(_not_passed(passed, ours))
     result = Comparison(variant, len(passed), len(passed) - len(failed))
     result.handed_off = sum(outcome.handed_off > 0 for outcome in ours.values())
     result.seconds = sum(run.seconds for (mode, _), run in runs.items() if mode == variant)
+    result.test_seconds = test_seconds(variant, runs)
 
-    control = _outcomes(CONTROLS[variant], runner.run((CONTROLS[variant], module) for module in _modules(failed)))
+    def modules(tests: Iterable[str]) -> list[str]:
+        return sorted(set(map(suite.module_of, tests)))
+
+    factory, wrapper = suite.factory_controls[variant], suite.wrapper_controls.get(variant)
+    modes = {mode for mode in (factory, wrapper) if mode is not None}
+    control = runner.run((mode, module) for mode in sorted(modes) for module in modules(failed))
+    fails_with_factory = _not_passed(failed, outcomes_of(factory, control))
+    fails_with_wrapper = set() if wrapper is None else _not_passed(failed, outcomes_of(wrapper, control))
     unexplained: list[str] = []
-    fails_anyway = _not_passed(failed, control)
     for test in failed:
-        if test in fails_anyway and short(test) in NAMED:
+        if test in fails_with_factory and named_as(test) in suite.named:
             result.named.append(test)
-        elif test in fails_anyway and variant == "scope":
+        elif test in fails_with_wrapper:
             result.objects.append(test)
         else:
             unexplained.append(test)
@@ -61,9 +94,9 @@ def compare(variant: str, runs: Runs, runner: Runner) -> Comparison:
     for _ in range(RERUNS):
         if not unexplained:
             break
-        again = runner.run((mode, module) for mode in ("plain", variant) for module in _modules(unexplained))
-        failed_plainly = _not_passed(unexplained, _outcomes("plain", again))
-        failed_with_us = _not_passed(unexplained, _outcomes(variant, again))
+        again = runner.run((mode, module) for mode in ("plain", variant) for module in modules(unexplained))
+        failed_plainly = _not_passed(unexplained, outcomes_of("plain", again))
+        failed_with_us = _not_passed(unexplained, outcomes_of(variant, again))
         stable = [test for test in unexplained if test in failed_with_us and test not in failed_plainly]
         result.flaky += [test for test in unexplained if test not in stable]
         unexplained = stable
@@ -71,26 +104,24 @@ def compare(variant: str, runs: Runs, runner: Runner) -> Comparison:
     return result
 
 
-def stale_exceptions(comparisons: Iterable[Comparison], modules: Iterable[str]) -> list[str]:
-    """Named exceptions of `modules` that no variant needed."""
-    needed = {short(test) for comparison in comparisons for test in comparison.named}
-    return [test for test in NAMED if module_of(test) in modules and test not in needed]
+def stale_exceptions(comparisons: Iterable[Comparison], suite: Suite) -> list[str]:
+    """Named exceptions of the modules that ran which no variant needed."""
+    needed = {named_as(test) for comparison in comparisons for test in comparison.named}
+    return [test for test in suite.named if suite.module_of(test) in suite.modules and test not in needed]
 
 
-def short(test: str) -> str:
-    return test.removeprefix(PREFIX)
+def named_as(test: str) -> str:
+    return test.partition("[")[0]
 
 
-def module_of(test: str) -> str:
-    return short(test).partition(".")[0]
-
-
-def _outcomes(mode: str, runs: Runs) -> dict[str, Outcome]:
+def outcomes_of(mode: str, runs: Mapping[tuple[str, str], ModuleRun]) -> dict[str, Outcome]:
     return {test: outcome for key, run in runs.items() if key[0] == mode for test, outcome in run.outcomes.items()}
 
 
-def _modules(tests: Iterable[str]) -> list[str]:
-    return sorted(set(map(module_of, tests)))
+def test_seconds(variant: str, runs: Runs) -> tuple[float, float]:
+    plain, ours = outcomes_of("plain", runs), outcomes_of(variant, runs)
+    both = [test for test in plain if plain[test].word == ours.get(test, MISSING).word == "passed"]
+    return sum(plain[test].seconds for test in both), sum(ours[test].seconds for test in both)
 
 
 def _not_passed(tests: Iterable[str], outcomes: Mapping[str, Outcome]) -> set[str]:

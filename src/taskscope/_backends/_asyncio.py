@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Final, TypeVar, final
 
+from taskscope._backends._anyio import is_shielded, spare_siblings
 from taskscope._backends._asyncio_clock import AsyncioClock
 from taskscope._backends._cycles import cancel_by_waking, cancel_here
 from taskscope._backends._factory import LoopTracking, tracking_of
@@ -110,6 +111,7 @@ def cancel(task: AnyTask, host: AnyTask) -> tuple[bool, int]:
     A task that awaits the host passes its cancellation on to it. That is our own doing and is taken back.
     """
     before = host.cancelling()
+    spare_siblings(task)
     delivered = _cancel(task)
     if host.cancelling() > before:
         cancel_by_waking(task)  # what it awaits waits for it
@@ -134,8 +136,12 @@ def _cancel(task: AnyTask) -> bool:
     return True
 
 
+def is_out_of_reach(task: AnyTask) -> bool:
+    return is_shielded(task)
+
+
 def why_immune(task: AnyTask) -> str | None:
-    return None
+    return "it is inside a shielded cancel scope, which no cancel reaches" if is_shielded(task) else None
 
 
 def cancel_without_waiting(task: AnyTask) -> None:
@@ -227,6 +233,10 @@ def time() -> float:
 
 def call_at(when: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
     return asyncio.get_running_loop().call_at(when, callback)
+
+
+async def timers_gone(timers: list[asyncio.TimerHandle]) -> None:
+    pass
 
 
 async def settle(tasks: Iterable[AnyTask]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from types import CodeType, FrameType
 from typing import Any, cast, final
 
 import trio
@@ -29,27 +28,8 @@ class TakenOver:
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
 
-    @property
-    def cr_frame(self) -> FrameType | None:
-        frame: FrameType | None = self._coro.cr_frame
-        return frame
-
-    @property
-    def cr_code(self) -> CodeType:
-        code: CodeType = self._coro.cr_code
-        return code
-
-    @property
-    def cr_await(self) -> Any:
-        return self._coro.cr_await
-
-    @property
-    def cr_running(self) -> bool:
-        return bool(self._coro.cr_running)
-
-    @property
-    def cr_origin(self) -> Any:
-        return self._coro.cr_origin
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._coro, name)
 
     def send(self, value: Any) -> Any:
         return self._step(self._coro.send, value)

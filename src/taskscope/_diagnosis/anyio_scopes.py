@@ -19,6 +19,7 @@ _mro: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get
 def registry_of_anyio() -> Any:
     """The weak dict from tasks to their states, None where AnyIO is not in use."""
     found: Any = fields(sys.modules.get(_BACKEND)).get("_task_states")
+    found = fields(found).get("_task_states", found)  # in AnyIO 4.7.0 it is inside of another object
     return found if is_exactly(found, weakref.WeakKeyDictionary) else None
 
 

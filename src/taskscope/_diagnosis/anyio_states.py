@@ -18,14 +18,11 @@ from typing import Any, Final, Protocol, cast
 from taskscope._diagnosis.anyio_scopes import attribute
 from taskscope._diagnosis.awaitables import coroutine_of, fields, is_done, is_exactly, is_task
 from taskscope._diagnosis.opaque import module_of
-from taskscope._diagnosis.primitives import address, peer_of, referred, seconds_left, socket_state
+from taskscope._diagnosis.primitives import address, peer_of, referred, socket_state, timer_state
 from taskscope._diagnosis.safely import safely
 
 _mro: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
 _name: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__
-
-_FOR_EVER: Final = 1e9
-"""Seconds: uvloop makes a hundred years of infinity."""
 
 
 class Link(Protocol):
@@ -191,8 +188,7 @@ def _refers_to(holder: object, obj: object) -> bool:
 
 
 def timer(links: Inner) -> str | None:
-    left = seconds_left(gc.get_referents(links[-1].holder))
-    return None if left is None else "for ever" if left > _FOR_EVER else f"{left:.3g} s left"
+    return timer_state(links[-1].holder)
 
 
 def thread(links: Inner) -> str | None:

@@ -36,14 +36,15 @@ def owning_group(task: AnyTask) -> tuple[Any, AnyTask | None]:
     for callback in done_callbacks(task):
         if type(callback) is types.MethodType and issubclass(type(callback.__self__), asyncio.TaskGroup):
             return callback.__self__, fields(callback.__self__).get("_parent_task")
-        group = _anyio_group(callback)
+        group = group_behind(callback)
         if group is not None:
             opener: Any = attribute(attribute(group, "cancel_scope"), "_host_task")
             return group, opener if is_task(opener) else None
     return None, None
 
 
-def _anyio_group(callback: Any) -> object | None:
+def group_behind(callback: Any) -> object | None:
+    """The task group of AnyIO's that has put a done callback on a task, None where it is not one of those."""
     if type(callback) is not types.FunctionType or callback.__module__ != "anyio._backends._asyncio":
         return None
     cells = dict(zip(callback.__code__.co_freevars, callback.__closure__ or (), strict=True))

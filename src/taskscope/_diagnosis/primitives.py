@@ -21,6 +21,9 @@ from typing import Any, Final, cast
 
 from taskscope._diagnosis.awaitables import fields
 
+_FOR_EVER: Final = 1e9
+"""Seconds: uvloop makes a hundred years of infinity."""
+
 Kind = str
 Read = Callable[[object], str | None]
 
@@ -95,12 +98,12 @@ def _barrier(holder: object) -> str | None:
     return f"Barrier with {waiting} of {parties} parties"
 
 
-def _timer(holder: object) -> str | None:
-    left = seconds_left(gc.get_referents(holder))
-    return None if left is None else f"{left:.3g} s left"
+def timer_state(holder: object) -> str | None:
+    left = _seconds_left(gc.get_referents(holder))
+    return None if left is None else "for ever" if left > _FOR_EVER else f"{left:.3g} s left"
 
 
-def seconds_left(refs: Iterable[object]) -> float | None:
+def _seconds_left(refs: Iterable[object]) -> float | None:
     """Seconds until the first timer among some objects fires."""
     for ref in refs:
         if issubclass(type(ref), asyncio.TimerHandle) or _is_uvloop(ref, "TimerHandle"):
@@ -203,7 +206,7 @@ def _primitives() -> dict[str, Primitive]:
         "Condition.wait": Primitive("condition", "Condition.wait", _condition),
         "Condition.wait_for": Primitive("condition", "Condition.wait_for", _condition),
         "Barrier.wait": Primitive("barrier", "Barrier.wait", _barrier),
-        "sleep": Primitive("timer", "sleep", _timer),
+        "sleep": Primitive("timer", "sleep", timer_state),
         "wait": Primitive("tasks", "wait", _nothing),
         "TaskGroup.__aexit__": Primitive("tasks", "TaskGroup.__aexit__", _group),
         "StreamWriter.drain": Primitive("io", "StreamWriter.drain", _peer),

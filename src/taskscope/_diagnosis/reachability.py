@@ -55,8 +55,11 @@ _FRAMES: Final[dict[type[Any], str]] = {
 # dict: it can be that of the task, on the way to its code.
 _HOLDERS_OF_CODE: Final = GENERATORS | {id(list), id(set), id(tuple), id(CellType)}
 
-# The class of AnyIO's pytest plugin that keeps the task in which it runs tests.
-_HOLDERS_BY_NAME: Final = frozenset({("anyio._backends._asyncio", "TestRunner")})
+# Classes of AnyIO's: its pytest plugin keeps the task in which it runs tests, and its threads that of the program, by
+# which they are told of its end.
+_HOLDERS_BY_NAME: Final = frozenset(
+    {("anyio._backends._asyncio", "TestRunner"), ("anyio._backends._asyncio", "WorkerThread")}
+)
 
 _mro: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
 _name: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__

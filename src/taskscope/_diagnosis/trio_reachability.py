@@ -31,6 +31,7 @@ from taskscope._diagnosis.trio_tree import (
     run_class,
     status_behind,
     waiting_parents_of,
+    without_parents_of_others,
     with_parents,
     without_parent,
     without_upward,
@@ -120,7 +121,7 @@ class _Search:
     def stuck(self) -> dict[int, tuple[int, ...]]:
         self._add_ways_of_tasks([*self._tasks, *self._parents])
         self._cut()
-        found = self._fixed_point()
+        found = without_parents_of_others(self._fixed_point())
         return stuck_with(self.graph, found, lambda task: task, self._places_of_books())
 
     def _fixed_point(self) -> list[Any]:

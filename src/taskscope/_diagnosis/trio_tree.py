@@ -92,6 +92,16 @@ def with_parents(tasks: Iterable[Any]) -> set[int]:
     return found
 
 
+def without_parents_of_others(tasks: list[Any]) -> list[Any]:
+    """Some tasks without those that wait for any other one: it can fail, and so cancel the nursery that they wait for."""
+    while True:
+        known = set(map(id, tasks))
+        left = [task for task in tasks if known.issuperset(map(id, children_waited_for(task)))]
+        if len(left) == len(tasks):
+            return left
+        tasks = left
+
+
 def books_of(tasks: Iterable[Any]) -> list[object]:
     """The nurseries and cancel scopes in which tasks are, out to those of the run."""
     found: dict[int, object] = {}

@@ -9,7 +9,7 @@ the environment variable `COMPAT_MODE`:
 `scope`     a `TaskScope`.
 `any-factory`, `any-wrapper`
             the controls, which have the shape of the two and none of our code: a task factory or an instrument that
-            does nothing, and that with a `nullcontext()`.
+            does nothing but hold some tasks for a while, as ours does, and a `nullcontext()`.
 
 The suites are not touched. They run coroutines in five ways, and each of them is wrapped here: AnyIO's plugin runs test
 functions, `asyncio.run` and `anyio.run` come to `asyncio.Runner`, and Trio has `trio.run` and `start_guest_run`.
@@ -18,11 +18,11 @@ functions, `asyncio.run` and `anyio.run` come to `asyncio.Runner`, and Trio has 
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import functools
 import inspect
 import os
-import sys
 from asyncio import runners
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -62,6 +62,11 @@ _OPEN: dict[str, Callable[[], AbstractAsyncContextManager[Any]]] = {
 }
 
 
+# The tasks that the controls hold: those made last, and for an instrument those that have not ended.
+_made: collections.deque[Any] = collections.deque(maxlen=128)
+_running: set[Any] = set()
+
+
 def _install_any_factory() -> None:
     try:
         loop = asyncio.get_running_loop()
@@ -71,17 +76,19 @@ def _install_any_factory() -> None:
     inner = loop.get_task_factory()
 
     def factory(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **kwargs: Any) -> asyncio.Task[Any]:
-        return asyncio.Task(coro, loop=loop, **kwargs) if inner is None else inner(loop, coro, **kwargs)
+        task = asyncio.Task(coro, loop=loop, **kwargs) if inner is None else inner(loop, coro, **kwargs)
+        _made.append(task)
+        return task
 
     loop.set_task_factory(factory)
 
 
 class _AnyInstrument(trio.abc.Instrument):
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
-        pass
+        _running.add(task)
 
     def task_exited(self, task: trio.lowlevel.Task) -> None:
-        pass
+        _running.discard(task)
 
 
 def wrapped(function: AsyncFunction) -> AsyncFunction:

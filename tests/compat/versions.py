@@ -1,0 +1,80 @@
+"""The tests of Trio and AnyIO with the versions of both that there are.
+
+`python -m tests.compat.versions` takes every release from the lower bounds in pyproject.toml on, each with the newest
+of the other; with `--oldest`, the two oldest together and nothing else. Makes a virtual environment for each, with the
+Python that runs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TESTS = ("tests/test_trio*.py", "tests/test_anyio*.py", "tests/test_two_libraries.py")
+
+Versions = dict[str, str]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.compat.versions", description=__doc__)
+    parser.add_argument("--oldest", action="store_true", help="only the oldest of both that are supported")
+    options = parser.parse_args()
+    failed = 0
+    for versions in [lower_bounds()] if options.oldest else every_one():
+        verdict = run(versions)
+        failed += verdict != "passed"
+        print(f"{'.'.join(map(str, sys.version_info[:3]))} {versions}: {verdict}", flush=True)
+    return min(failed, 1)
+
+
+def lower_bounds() -> Versions:
+    """The oldest versions that pyproject.toml allows."""
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    return dict(requirement.split(">=") for requirement in dependencies)
+
+
+def every_one() -> Iterator[Versions]:
+    released = {package: releases(package, oldest) for package, oldest in lower_bounds().items()}
+    newest = {package: versions[0] for package, versions in released.items()}
+    for package, versions in released.items():
+        for version in versions:
+            yield {**newest, package: version}
+
+
+def releases(package: str, oldest: str) -> list[str]:
+    """The released versions from `oldest` on, newest first, as pip finds them."""
+    command = [sys.executable, "-m", "pip", "index", "versions", package]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    line = next(line for line in said.splitlines() if line.startswith("Available versions:"))
+    versions = re.findall(r"\d[\w.]*", line)
+    return [version for version in versions if numbers(version) >= numbers(oldest)]
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)))
+
+
+def run(versions: Versions) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        venv.create(folder, with_pip=True)
+        python = str(Path(folder, "bin", "python"))
+        pinned = [f"{package}=={version}" for package, version in versions.items()]
+        command = [python, "-m", "pip", "install", "-q", "-e", f"{ROOT}[test]", *pinned]
+        installed = subprocess.run(command, capture_output=True, text=True)
+        if installed.returncode:
+            return f"cannot be installed\n{installed.stderr}"
+        files = [str(path) for pattern in TESTS for path in sorted(ROOT.glob(pattern))]
+        tested = subprocess.run([python, "-m", "pytest", "-q", *files], cwd=ROOT, capture_output=True, text=True)
+        return "passed" if tested.returncode == 0 else f"failed\n{tested.stdout}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
