@@ -168,7 +168,7 @@ KERNELS: Final = (
         "Who notifies waits for the notified one with the lock held that the other has to take back.",
         change_settings,
         change_settings_fixed,
-        # A cancel of the group round them would reach the one, and not the other, which takes its lock back in a shield.
+        # A cancel of the group round them would reach the one, and not the other, which is in a shield of AnyIO's.
         leaks=(
             Stuck("Settings.watch", "Condition.wait", provable=False),
             Stuck("Settings.change", "Event.wait", provable=False),
