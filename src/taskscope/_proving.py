@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from taskscope._backends import _asyncio as backend
-from taskscope._diagnosis.folding import is_own
-from taskscope._diagnosis.host import NOT_HELD, Held, held_now
+from taskscope._diagnosis.host import NOT_HELD, Held, held_now, own_coroutines
 from taskscope._diagnosis.reachability import Proof, prove
 from taskscope._diagnosis.registries import callbacks_of, registries_of_anyio, registries_of_asyncio
 from taskscope._diagnosis.stack import task_chain
@@ -26,7 +25,7 @@ def prove_tasks(table: TaskTable, waited_for: object) -> Proof:
     if table.backend.name != backend.name:
         return _on_trio().prove_tasks(table, waited_for)
     tasks = [task for task in table.pending() if backend.where_it_waits(task)]
-    return _within_budget(tasks, [waited_for, *_own_coroutines(table.host)])
+    return _within_budget(tasks, [waited_for, *own_coroutines(table.host)])
 
 
 def prove_while_host_waits(table: TaskTable, waited_for: object) -> Proof:
@@ -106,12 +105,6 @@ def _own_types() -> tuple[type, ...]:
     from taskscope._watch import BodyWatch
 
     return TaskTable, BodyEnd, backend.BodyCancel, BodyWatch, Closing
-
-
-def _own_coroutines(host: AnyTask | None) -> list[object]:
-    """The coroutines of ours that a host has come to: they hold what a scope works on."""
-    links = () if host is None else task_chain(host).links
-    return [link.holder for link in links if is_own(link.code)]
 
 
 def _coroutines(host: AnyTask | None) -> list[object]:

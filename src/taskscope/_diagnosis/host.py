@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import sys
 from collections.abc import Container
 from types import CoroutineType, FrameType
@@ -15,7 +16,9 @@ from typing import Any, Final, NamedTuple
 
 from taskscope._diagnosis.awaitables import coroutine_of
 from taskscope._diagnosis.awaiting import code_that_awaits, references_of
+from taskscope._diagnosis.folding import is_own
 from taskscope._diagnosis.registries import count_strange_references
+from taskscope._diagnosis.stack import task_chain
 
 
 class Held(NamedTuple):
@@ -91,6 +94,16 @@ def held_now(task: asyncio.Task[Any] | None, frame: FrameType | None, registries
     references -= references_of(code_that_awaits(task), task)
     weak_references = count_strange_references(task, registries) or 0
     return Held(max(0, references), weak_references, max(0, of_coroutine), tuple(reversed(frames)))
+
+
+def own_coroutines(task: Any) -> list[object]:
+    """The coroutines of ours that a host has come to in the end: they hold what a scope works on.
+
+    Those further out hold the code of a user, such as `scoped` runs.
+    """
+    links = () if task is None else task_chain(task).links
+    backwards = itertools.dropwhile(lambda link: not is_own(link.code), reversed(links))
+    return [link.holder for link in itertools.takewhile(lambda link: is_own(link.code), backwards)]
 
 
 def _is_loop(frame: FrameType | None) -> bool:
