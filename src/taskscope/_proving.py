@@ -25,7 +25,7 @@ def prove_tasks(table: TaskTable, waited_for: object) -> Proof:
     if table.backend.name != backend.name:
         return _on_trio().prove_tasks(table, waited_for)
     tasks = [task for task in table.pending() if backend.where_it_waits(task)]
-    return _within_budget(tasks, [waited_for, *own_coroutines(table.host)])
+    return _within_budget(tasks, [waited_for, *own_coroutines(table.host)], table.host)
 
 
 def prove_while_host_waits(table: TaskTable, waited_for: object) -> Proof:
@@ -33,7 +33,7 @@ def prove_while_host_waits(table: TaskTable, waited_for: object) -> Proof:
     if table.backend.name != backend.name:
         return _on_trio().prove_while_host_waits(table, waited_for)
     tasks = [task for task in table.pending() if backend.where_it_waits(task)]
-    return _within_budget(tasks, [waited_for, table.host, *_coroutines(table.host)])
+    return _within_budget(tasks, [waited_for, table.host, *_coroutines(table.host)], table.host)
 
 
 def prove_with_host(table: TaskTable, held: Held) -> Proof:
@@ -79,21 +79,27 @@ def _on_trio() -> Any:
     return _proving_on_trio
 
 
-def _within_budget(tasks: list[Any], bookkeepers: Iterable[object]) -> Proof:
+def _within_budget(tasks: list[Any], bookkeepers: Iterable[object], host: AnyTask | None) -> Proof:
     budget = backend.running_tracking().budget
     if not budget.has_any_left:
         return Proof({}, 0, "the scopes of this loop have used up the time for proofs")
     started = time.perf_counter()
-    proof = _prove(tasks, bookkeepers)
+    proof = _prove(tasks, bookkeepers, opener=host)
     budget.spend(time.perf_counter() - started)
     return proof
 
 
-def _prove(tasks: list[Any], bookkeepers: Iterable[object], host: int | None = None, held: Held | None = None) -> Proof:
+def _prove(
+    tasks: list[Any],
+    bookkeepers: Iterable[object],
+    host: int | None = None,
+    held: Held | None = None,
+    opener: AnyTask | None = None,
+) -> Proof:
     """A proof is a gift, and no reason to fail where none can be had."""
     registries = [backend.running_tracking().ownership.aside]
     try:
-        return prove(tasks, list(bookkeepers), registries, _own_types(), host, held)
+        return prove(tasks, list(bookkeepers), registries, _own_types(), host, held, opener)
     except Exception as error:
         return Proof({}, 0, f"the search failed: {type(error).__name__}: {error}")
 

@@ -27,14 +27,14 @@ from taskscope._diagnosis.trio_tree import (
     Harmless,
     books_of,
     children_waited_for,
-    entries,
     entered_by,
+    entries,
     run_class,
     status_behind,
     waiting_parents_of,
-    without_parents_of_others,
     with_parents,
     without_parent,
+    without_parents_of_others,
     without_upward,
 )
 
