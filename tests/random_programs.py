@@ -29,12 +29,14 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Itera
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import hypothesis
 from holders import HOLDERS, PLACES, VARIABLE, Plain, Wake
 from hypothesis import strategies as st
 
+from taskscope._backends import _asyncio
 from taskscope._backends._cycles import cancel_here
 from taskscope._backends._ownership import all_tasks
 from taskscope._diagnosis.awaitables import UNKNOWN, is_done, waiter_of
@@ -43,6 +45,9 @@ from taskscope._diagnosis.reachability import prove
 from taskscope._proving import host_as_held
 
 Wait = Callable[[], Coroutine[Any, Any, Any]]
+
+# In the place of a scope's table, which is asked for nothing else.
+ON_ASYNCIO: Any = SimpleNamespace(backend=_asyncio)
 
 FAR = 3600.0
 PATIENCE = 20.0
@@ -445,7 +450,7 @@ async def work(
 
 def as_held() -> Held:
     """How the running task is held: from one level further in, as that of `TaskScope.__aenter__`."""
-    return host_as_held()
+    return host_as_held(ON_ASYNCIO)
 
 
 async def in_a_group(coroutine: list[Coroutine[Any, Any, Any]]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 import anyio.abc
+import anyio.to_process
 import pytest
 from conftest import Run
 
@@ -403,3 +404,14 @@ class TestCancellingOne:
 
         (record,) = run(main).report.leaks
         assert record.outcome == "cancelled"
+
+
+def test_the_task_by_which_anyio_ends_its_processes_is_not_that_of_who_needed_one_first(run: Run) -> None:
+    async def main() -> TaskScope:
+        async with TaskScope(grace=0.01) as scope:
+            assert await anyio.to_process.run_sync(abs, -1) == 1
+        return scope
+
+    report = run(main).report
+    assert report.ok
+    assert [record.name for record in report.ignored] == ["AnyIO process pool shutdown task"]

@@ -258,7 +258,13 @@ def test_the_advice_is_what_can_be_done() -> None:
     assert "wait for them" in " ".join(section_of(report(record(), record()).format(), "to do"))
     assert 'outer_groups="transfer"' in " ".join(section_of(report(record(owner="TaskGroup")).format(), "to do"))
     survivor = " ".join(section_of(report(record(outcome="survived")).format(), "to do"))
-    assert "re-raise CancelledError" in survivor
+    assert "re-raise the cancellation" in survivor
+    shielded = record(
+        outcome="survived", outcome_detail="it is inside a shielded cancel scope, which no cancel reaches"
+    )
+    assert "do less in the shielded cancel scope" in " ".join(section_of(report(shielded).format(), "to do"))
+    in_nursery = record(owner="nursery opened in 'main' (app.py:1) by task 'main'")
+    assert "into a nursery that is opened inside" in " ".join(section_of(report(in_nursery).format(), "to do"))
     late = Report("test", late=(record(verdict=None, outcome="finished"),)).format()
     assert "wait for it before the body ends" in " ".join(section_of(late, "to do"))
 

@@ -11,7 +11,7 @@ import time
 import pytest
 
 PROGRAM = """
-    import sys, time, trio, taskscope
+    import signal, sys, time, trio, taskscope
 
     async def stray():
         await trio.sleep(10_000)
@@ -50,6 +50,8 @@ PROGRAM = """
     def say(word):
         print(word, flush=True)
 
+    # What is run in the background of a shell is started with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     end = time.monotonic() + 1.5
     try:
         trio.run(main)
@@ -72,8 +74,10 @@ def interrupted(*, grace: float, body_waits: bool, leak: str = "stray") -> tuple
         said = [process.stdout.readline().strip()]
         started = time.perf_counter()
         process.send_signal(signal.SIGINT)
-        said += process.stdout.read().split("\n")
-        process.wait(20)
+        try:
+            said += process.communicate(timeout=40)[0].split("\n")
+        finally:
+            process.kill()
         return [line for line in said if line], time.perf_counter() - started
 
 

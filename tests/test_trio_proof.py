@@ -1,4 +1,4 @@
-"""The proof of deadlock on Trio: programs that are stuck, each with a twin in which something alive has a way to wake."""
+"""The proof of deadlock on Trio: programs that are stuck, each with a twin that something alive has a way to wake."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
+from taskscope import DeadlockError, TaskScope
 from taskscope._diagnosis.reachability import FREE_THREADED
 from taskscope._diagnosis.trio_reachability import prove_trio
 
@@ -61,7 +62,7 @@ async def channel_without_senders(is_alive: bool) -> None:
         nursery.start_soon(exchange, back_receive, send, name="stuck b")
         if is_alive:
             nursery.start_soon(later, send.clone().close)
-            nursery.start_soon(later, lambda end=send.clone(): end.send_nowait(1))
+            nursery.start_soon(later, lambda end=back_send: end.send_nowait(1))
         del send, receive, back_send, back_receive
 
 
@@ -373,3 +374,81 @@ def test_a_proof_names_those_that_could_wake_a_task_if_they_ran() -> None:
     with _cancelled():
         trio.run(main, clock=MockClock(autojump_threshold=0))
     assert found[0]["stuck a"] == {"stuck b"} and found[0]["stuck b"] == {"stuck a"}
+
+
+def leaks_of(body: Callable[[trio.Nursery], Coroutine[Any, Any, object]], *, grace: float = 0) -> dict[str, str | None]:
+    """The verdicts on what a body leaves running in a nursery that was opened round its scope."""
+    scope = TaskScope(grace=grace, on_leak="ignore")
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            async with scope:
+                kept = await body(nursery)
+            del kept
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    return {leak.name: leak.verdict for leak in scope.report.leaks}
+
+
+def test_a_host_that_has_entered_the_nursery_of_a_stray_does_not_keep_it_alive() -> None:
+    async def body(nursery: trio.Nursery) -> None:
+        nursery.start_soon(trio.Event().wait, name="stray")
+        await trio.testing.wait_all_tasks_blocked()
+
+    assert leaks_of(body) == {"stray": "deadlocked"}
+    assert leaks_of(body, grace=30) == {"stray": "deadlocked"}  # and is not waited for
+
+
+def test_a_host_that_has_what_a_stray_waits_in_keeps_it_alive() -> None:
+    async def body(nursery: trio.Nursery) -> trio.Event:
+        event = trio.Event()
+        nursery.start_soon(event.wait, name="stray")
+        await trio.testing.wait_all_tasks_blocked()
+        return event
+
+    assert leaks_of(body) == {"stray": "blocked"}
+
+
+def test_a_task_that_has_the_nursery_keeps_a_stray_alive() -> None:
+    async def cancels(nursery: trio.Nursery) -> None:
+        await trio.sleep(60)
+        nursery.cancel_scope.cancel()
+
+    async def body(nursery: trio.Nursery) -> None:
+        nursery.start_soon(trio.Event().wait, name="stray")
+        nursery.start_soon(cancels, nursery, name="cancels")
+        await trio.testing.wait_all_tasks_blocked()
+
+    assert leaks_of(body) == {"stray": "blocked", "cancels": "sleeping"}
+
+
+def test_a_body_that_is_stuck_with_its_strays_is_proven_to_be_so() -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            with pytest.raises(DeadlockError) as caught:
+                async with TaskScope(watch=0.05):
+                    first, second = trio.open_memory_channel[int](0)
+                    nursery.start_soon(both_wait, second, name="stray")
+                    await first.send(1)
+            nursery.cancel_scope.cancel()
+            assert [leak.verdict for leak in caught.value.report.leaks] == ["deadlocked"]
+
+    async def both_wait(receive: object) -> None:
+        await trio.Event().wait()
+
+    trio.run(main)
+
+
+def test_a_body_that_a_stray_will_wake_is_let_alone() -> None:
+    async def main() -> str:
+        async with trio.open_nursery() as nursery, TaskScope(watch=0.02):
+            send, receive = trio.open_memory_channel[str](0)
+            nursery.start_soon(send_later, send)
+            return await receive.receive()
+
+    async def send_later(send: Any) -> None:
+        await trio.sleep(0.2)
+        await send.send("woken")
+
+    assert trio.run(main) == "woken"

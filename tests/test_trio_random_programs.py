@@ -1,4 +1,4 @@
-"""Random programs on Trio's channels, events, locks, nurseries and cancel scopes: no task that is called stuck goes on."""
+"""Random programs on Trio's primitives, nurseries and cancel scopes: no task that is called stuck goes on."""
 
 from __future__ import annotations
 
@@ -72,16 +72,16 @@ class Failure(Exception):
 def workers(depth: int) -> st.SearchStrategy[Worker]:
     resources = st.integers(0, 3)
     few = st.lists(resources, max_size=1).map(tuple)
-    does = st.sampled_from(["wait", "wait", "wait", "signal", "nap", "sleep", "cancel"])
+    does = st.sampled_from(["wait", "wait", "wait", "signal", "nap", "sleep", "sleep", "cancel"])
     return st.builds(
         Worker,
         steps=st.lists(st.tuples(does, resources), min_size=1, max_size=4).map(tuple),
-        last=few,
+        last=st.lists(resources, max_size=2).map(tuple),
         keeps=few,
         children=st.just(()) if depth == 0 else st.lists(workers(depth - 1), max_size=2).map(tuple),
         deadline=st.sampled_from([None, None, None, 3.0, 30.0]),
         shield=st.sampled_from([False, False, False, True]),
-        fails=st.sampled_from([False, False, False, True]),
+        fails=st.booleans(),
         is_looked_at=st.sampled_from([True, True, True, False]),
     )
 
@@ -248,7 +248,7 @@ def statuses(task: Any) -> Iterator[Any]:
 def test_no_random_program_has_a_task_that_is_called_stuck_and_goes_on() -> None:
     figures = Figures()
 
-    @settings(max_examples=250, suppress_health_check=list(HealthCheck), derandomize=True)
+    @settings(max_examples=400, suppress_health_check=list(HealthCheck), derandomize=True)
     @given(PROGRAMS)
     def search(program: tuple[list[str], list[Worker]]) -> None:
         kinds, specs = program
@@ -262,5 +262,4 @@ def test_no_random_program_has_a_task_that_is_called_stuck_and_goes_on() -> None
         figures.cancelled += len(course.cancelled)
 
     search()
-    print(figures)
-    assert figures.stuck > 50 and figures.moved > 50 and figures.cancelled > 20
+    assert figures.stuck > 30 and figures.moved > 50 and figures.cancelled > 20

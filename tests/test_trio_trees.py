@@ -176,5 +176,7 @@ def test_each_act_alone(what: str, is_shielded: bool) -> None:
 
 
 if __name__ == "__main__":
-    settings(max_examples=10_000, suppress_health_check=list(HealthCheck), print_blob=True)(trees(check))()
+    settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)(
+        trees(check)
+    )()
     print("10,000 trees: in all of them exactly the strays were cancelled")

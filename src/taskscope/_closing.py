@@ -12,6 +12,7 @@ from taskscope._cancelling import Cancelling
 from taskscope._diagnosis.describe import describe, safe_repr
 from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._diagnosis.groups import group_name, owning_group
+from taskscope._diagnosis.packages import ANYIO, function_in
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.tasks import coroutine_of
 from taskscope._policy import Policy
@@ -27,6 +28,8 @@ PROVEN_LIMIT = 2_000
 
 WAITED_FOR_LIMIT = 200
 """With more pending tasks than this the grace is waited out without asking whether that is in vain."""
+
+_ANYBODYS = "which may run in the middle of anybody's code: whose task it is cannot be told"
 
 FIRST_LOOK = 0.005
 """Seconds until that is asked for the first time. Each further pause is twice as long."""
@@ -124,7 +127,10 @@ class Closing:
     def _is_left_alone(self, task: AnyTask) -> bool:
         row = self._table.rows.get(task, NO_SITE)
         if row[0] is not None and row[0].co_name == "__del__":
-            self._ignore(task, row, "spawned by a finalizer")
+            self._ignore(task, row, f"spawned by a finalizer, {_ANYBODYS}")
+            return True
+        if _is_of_loop(task):
+            self._ignore(task, row, "AnyIO keeps it for as long as the loop runs, to end its pool of processes then")
             return True
         if self._policy.outer_groups == "transfer":
             group = self._outer_group(task)
@@ -142,14 +148,11 @@ class Closing:
         if row[0] is not None or type(coroutine_of(task)).__name__ != "async_generator_athrow":
             return False
         self.excused.add(task)
-        self._ignore(task, row, "closes a generator for the garbage collector")
+        self._ignore(task, row, f"closes a generator for the garbage collector, {_ANYBODYS}")
         return True
 
-    def _ignore(self, task: AnyTask, row: Row, what: str) -> None:
-        self.ignored[task] = replace(
-            describe(task, row, task_chain(task)),
-            outcome_detail=f"{what}, which may run in the middle of anybody's code: whose task it is cannot be told",
-        )
+    def _ignore(self, task: AnyTask, row: Row, why: str) -> None:
+        self.ignored[task] = replace(describe(task, row, task_chain(task)), outcome_detail=why)
 
     def _outer_group(self, task: AnyTask) -> str | None:
         """The group that holds a task, where that group was opened outside the scope."""
@@ -260,6 +263,12 @@ class Closing:
         omitted = len(late) - len(self.late)
         if omitted:
             self.coverage = (f"{omitted:,} more tasks ended late, too many to describe",)
+
+
+def _is_of_loop(task: AnyTask) -> bool:
+    """Whether a task is there for the loop and not for who happened to be the first to need it."""
+    code = getattr(coroutine_of(task), "cr_code", None)
+    return code is not None and function_in(ANYIO, code) == ("_backends._asyncio", "_shutdown_process_pool_on_exit")
 
 
 def _owner_of(task: AnyTask) -> str | None:

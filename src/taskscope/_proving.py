@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from taskscope import _proving_on_trio
 from taskscope._backends import _asyncio as backend
 from taskscope._diagnosis.host import NOT_HELD, Held, held_now, own_coroutines
 from taskscope._diagnosis.reachability import Proof, prove
@@ -23,7 +24,7 @@ def prove_tasks(table: TaskTable, waited_for: object) -> Proof:
     waited_for: the future by which the caller has suspended the host.
     """
     if table.backend.name != backend.name:
-        return _on_trio().prove_tasks(table, waited_for)
+        return _proving_on_trio.prove_tasks(table, waited_for)
     tasks = [task for task in table.pending() if backend.where_it_waits(task)]
     return _within_budget(tasks, [waited_for, *own_coroutines(table.host)], table.host)
 
@@ -31,7 +32,7 @@ def prove_tasks(table: TaskTable, waited_for: object) -> Proof:
 def prove_while_host_waits(table: TaskTable, waited_for: object) -> Proof:
     """The same, for as long as the host is suspended: what only the host could do once it goes on wakes nobody."""
     if table.backend.name != backend.name:
-        return _on_trio().prove_while_host_waits(table, waited_for)
+        return _proving_on_trio.prove_while_host_waits(table, waited_for)
     tasks = [task for task in table.pending() if backend.where_it_waits(task)]
     return _within_budget(tasks, [waited_for, table.host, *_coroutines(table.host)], table.host)
 
@@ -42,7 +43,7 @@ def prove_with_host(table: TaskTable, held: Held) -> Proof:
     held: what `host_as_held` has said when the body began.
     """
     if table.backend.name != backend.name:
-        return _on_trio().prove_with_host(table)
+        return _proving_on_trio.prove_with_host(table)
     tasks = [task for task in (*table.pending(), table.host) if task is not None and backend.where_it_waits(task)]
     return _prove(tasks, (), id(table.host), held)
 
@@ -70,13 +71,6 @@ def prove_all(keepers: Iterable[object]) -> tuple[Proof, list[AnyTask], int]:
     tasks[:] = [task for task in tasks if backend.where_it_waits(task)]
     proof = _prove(tasks, keepers)
     return proof, [task for task in tasks if id(task) in proof.stuck], looked_at
-
-
-def _on_trio() -> Any:
-    """Only where Trio is in use is it to be imported."""
-    from taskscope import _proving_on_trio
-
-    return _proving_on_trio
 
 
 def _within_budget(tasks: list[Any], bookkeepers: Iterable[object], host: AnyTask | None) -> Proof:

@@ -15,9 +15,10 @@ def backend_here() -> Backend:
     Raises:
         RuntimeError: Neither asyncio nor Trio runs it.
     """
-    trio = running_trio()
-    if trio is not None:
-        return trio
+    if "trio" in sys.modules:
+        trio = running_trio()
+        if trio is not None:
+            return trio
     if asyncio._get_running_loop() is None:
         raise RuntimeError(
             "a TaskScope needs a running event loop: use it in a coroutine that asyncio, uvloop, Trio or AnyIO runs"

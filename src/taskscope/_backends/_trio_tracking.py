@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from collections.abc import Iterable
 from contextlib import suppress
 from contextvars import Context
 from typing import Any, NamedTuple, final
@@ -55,6 +56,10 @@ class TrioTracking(trio.abc.Instrument):
         # Tasks that belong to another table than their context names.
         self._moved: weakref.WeakKeyDictionary[Any, TaskTable | None] = weakref.WeakKeyDictionary()
         self._ends: _Ends | None = None
+
+    def __dir__(self) -> Iterable[str]:
+        # Trio looks through all names to find the hooks among them, at the beginning of every scope that is alone.
+        return ("task_spawned",)
 
     def acquire(self) -> None:
         if not self.is_on_loop():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import dis
 import functools
 import gc
 import os
@@ -14,9 +13,9 @@ from typing import Any, Final
 from taskscope._diagnosis.opaque import module_of
 from taskscope._diagnosis.stack import Chain
 from taskscope._diagnosis.subgraph import class_of
+from taskscope._diagnosis.with_blocks import line_of_block
 
 _MOST: Final = 300
-_BLOCKS: Final = 100
 
 # Through these a frame holds the exits of the blocks that it is in: by itself, in an `AsyncExitStack`, or in the
 # generator that a context manager has been made from.
@@ -29,7 +28,6 @@ _BETWEEN: Final[tuple[Any, ...]] = (
     tuple,
 )
 _PREFIXES: Final[dict[type[Any], str]] = {types.CoroutineType: "cr", types.AsyncGeneratorType: "ag"}
-_EXITS: Final = ("__aexit__", "__exit__")
 
 
 def opened_in(chain: Chain, is_manager: Callable[[object], bool]) -> str | None:
@@ -75,48 +73,5 @@ def _place(holder: Any, manager: object) -> str | None:
     frame, code = getattr(holder, f"{prefix}_frame"), getattr(holder, f"{prefix}_code")
     if frame is None:
         return None
-    line = _line_of_block(holder, manager, code, frame.f_lasti) or frame.f_lineno
+    line = line_of_block(holder, manager) or frame.f_lineno
     return f"{code.co_qualname!r} ({os.path.basename(code.co_filename)}:{line})"
-
-
-def _line_of_block(holder: object, manager: object, code: types.CodeType, offset: int) -> int | None:
-    """The line of the `async with` by which a manager was entered, None where that is not the only way to see it."""
-    lines = _lines_of_blocks(code, offset)
-    entered = _entered(gc.get_referents(holder))
-    if len(lines) != len(entered):
-        return None
-    return next((line for line, obj in zip(lines, entered, strict=True) if obj is manager), None)
-
-
-def _entered(refs: list[Any]) -> list[object]:
-    """What was entered for the blocks that a frame is in, outermost first: their exits wait on its stack."""
-    found: list[object] = []
-    for place, ref in enumerate(refs):
-        if getattr(ref, "__name__", None) not in _EXITS:
-            continue
-        if type(ref) in (types.MethodType, types.BuiltinMethodType):
-            found.append(ref.__self__)
-        elif type(ref) in (types.FunctionType, types.MethodDescriptorType) and place + 1 < len(refs):
-            found.append(refs[place + 1])  # since 3.14 the two stand side by side
-    return found
-
-
-def _lines_of_blocks(code: types.CodeType, offset: int) -> list[int]:
-    """The lines of the `with` statements in whose blocks an instruction is, outermost first."""
-    bytecode = dis.Bytecode(code)
-    instructions = list(bytecode)
-    places = {instruction.offset: place for place, instruction in enumerate(instructions)}
-    lines: list[int] = []
-    for _ in range(_BLOCKS):
-        entry: Any = next((entry for entry in _handlers(bytecode) if entry.start <= offset < entry.end), None)
-        if entry is None:
-            break
-        first = places[entry.target]
-        if any(instruction.opname == "WITH_EXCEPT_START" for instruction in instructions[first : first + 2]):
-            lines.append(instructions[first].positions.lineno or 0)  # type: ignore[union-attr]
-        offset = entry.target
-    return lines[::-1]
-
-
-def _handlers(bytecode: Any) -> Any:
-    return bytecode.exception_entries

@@ -44,7 +44,8 @@ def has_strange_references(obj: object, number: int, known: set[int], inside: Co
 
     number: how many weak references to it there are.
     known: what `callbacks_of` said of the registries.
-    inside: ids of objects. A weak reference that is one of them is as good as any reference from there.
+    inside: ids of objects. A weak reference that is one of them, and has no callback, is as good as any reference from
+        there.
     """
     references: list[Any] = weakref.getweakrefs(obj)
     # A proxy would pass on to its referent whatever it is asked.
@@ -61,6 +62,11 @@ def count_strange_references(obj: object, known: set[int], inside: Container[int
 
 
 def _callbacks(references: list[Any], inside: Container[int]) -> list[object]:
-    """The callbacks of weak references that are not inside. None for one that has none, or that is no plain one."""
-    kept = [ref for ref in references if not is_exactly(ref, weakref.ref) or id(ref) not in inside]
-    return [_callback(ref) if is_exactly(ref, weakref.ref) else None for ref in kept]
+    """The callbacks of weak references, None for one that has none and is not inside, or that is no plain one."""
+    callbacks = [_callback(ref) if is_exactly(ref, weakref.ref) else None for ref in references]
+    found = zip(references, callbacks, strict=True)
+    return [
+        callback
+        for ref, callback in found
+        if callback is not None or not is_exactly(ref, weakref.ref) or id(ref) not in inside
+    ]

@@ -56,6 +56,7 @@ class_of: Final = cast("Callable[[object], type[Any]]", type)
 
 _globals: Final[Callable[[object], object]] = vars(types.ModuleType)["__dict__"].__get__
 
+_callback: Final[Callable[[object], object]] = weakref.ref.__dict__["__callback__"].__get__
 _length = cast("Callable[[object], int]", len)
 
 
@@ -195,7 +196,7 @@ class Subgraph:
             self._frames.add(place)
         elif kind == _DICT and not refs:
             self._bare_dicts.append(place)
-        elif kind == _REFERENCE:
+        elif kind == _REFERENCE and _callback(obj) is None:
             self._references.append(place)
         if self._registry is not None and issubclass(class_of(obj), TASKS):
             refs = self._with_state(place, refs)
@@ -253,7 +254,7 @@ class Subgraph:
                     self.ways.setdefault(target, []).append(place)
 
     def _add_weak_ways(self) -> None:
-        """Adds the ways along weak references: who has such a one has what it refers to."""
+        """Adds the ways along weak references without a callback: who has such a one has what it refers to."""
         for place in self._references:
             target = self.position.get(id(cast("weakref.ref[object]", self.objects[place])()), _NOWHERE)
             if target != _NOWHERE:

@@ -51,9 +51,11 @@ def prove_trio(
     own_types: tuple[type, ...] = (),
     opener: Any = None,
 ) -> Proof:
-    """The tasks of a list, blocked tasks of one run of Trio's, that nothing outside of them can wake.
+    """The tasks of a list that nothing outside of them can wake. All of them are to be of one run of Trio's.
 
     To be called while none of them runs, as `prove` is, and with the same care: no variable may hold a task.
+
+    tasks: the list is made shorter by those that are not blocked, or are being cancelled.
 
     bookkeepers, registries, own_types: as for `prove`.
     opener: a task that is alive, and of which it is known that it will do nothing to the nurseries and cancel scopes
@@ -98,8 +100,8 @@ class _Search:
         self._tasks = tasks
         self._parents = waiting_parents_of(tasks)
         self._runner = tasks[0]._runner
-        generators = getattr(self._runner.asyncgens, "alive", None)
-        known = [generators] if type(generators) is weakref.WeakSet else []
+        generators: Any = getattr(self._runner.asyncgens, "alive", None)
+        known: list[Any] = [generators] if class_of(generators) is weakref.WeakSet else []
         self._known = callbacks_of([*known, *registries])
         self._always_cut: set[tuple[int, int]] = set()
         self._cuts: set[tuple[int, int]] = set()
@@ -191,7 +193,7 @@ class _Search:
         return {place for place, obj in enumerate(self.graph.objects) if id(class_of(obj)) in kinds}
 
     def _reached(self, tasks: list[Any], harmless: Harmless) -> set[int]:
-        """The places to which a way leads from anything that is alive: from whatever is held outside, or not in a list."""
+        """The places to which a way leads from anything that is alive: what is held outside, tasks not in a list."""
         graph, outside = self.graph, self._outside(tasks, harmless)
         own = {graph.position[key] for key in graph.bookkeepers if key in graph.position}
         alive = [

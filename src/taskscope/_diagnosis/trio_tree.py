@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, final
 
 from taskscope._diagnosis.awaitables import UNKNOWN, class_name, field_of
+from taskscope._diagnosis.subgraph import class_of
 
 # What leads from a task up to what it is in. Whoever has a task only by way of these has it in order to cancel it.
 _UPWARD: Final = ("_parent_nursery", "_eventual_parent_nursery", "_cancel_status")
@@ -55,7 +56,7 @@ def statuses_of(task: Any) -> Iterator[Any]:
 
 
 def waiting_parents_of(tasks: Iterable[Any]) -> list[Any]:
-    """The tasks further out in whose nurseries some tasks are, if they can do nothing before their children have ended."""
+    """The tasks in whose nurseries some tasks are, directly or not, and that wait there for their children to end."""
     found: list[Any] = []
     known = set(map(id, tasks))
     for task in tasks:
@@ -92,7 +93,7 @@ def with_parents(tasks: Iterable[Any]) -> set[int]:
 
 
 def without_parents_of_others(tasks: list[Any]) -> list[Any]:
-    """Some tasks without those that wait for any other one: it can fail, and so cancel the nursery that they wait for."""
+    """Some tasks without those that wait for any other: that one can fail, and so cancel what they wait for."""
     while True:
         known = set(map(id, tasks))
         left = [task for task in tasks if known.issuperset(map(id, children_waited_for(task)))]
@@ -195,7 +196,7 @@ def entered_by(task: Any, coroutines: Iterable[object]) -> tuple[list[object], l
 def status_behind(obj: Any) -> object | None:
     """The state of the cancel scope that an object of Trio's or AnyIO's stands for, None for anything else."""
     manager: Any = obj.__self__ if type(obj) is types.MethodType else obj
-    kind = type(manager)
+    kind = class_of(manager)
     module = getattr(sys.modules.get("anyio._backends._trio"), "__dict__", {})
     if kind is run_class("NurseryManager") or kind is module.get("TaskGroup"):
         manager = field_of(manager, "_nursery")

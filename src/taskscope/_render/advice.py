@@ -17,11 +17,20 @@ def advice_on_late(group: Group) -> str:
 def advice_on_leak(group: Group) -> str:
     it = "it" if len(group.records) == 1 else "them"
     if any(record.outcome == "survived" for record in group.records):
-        return (
-            f"let {it} be cancelled: re-raise CancelledError where it is caught. "
-            f"Then wait for {it}, or cancel and await {it} in a `finally`"
-        )
+        return _advice_on_survivor(group, it)
+    if str(group.first.owner).startswith("nursery"):
+        nursery = f"spawn {it} into a nursery that is opened inside the scope, or have {it} end before the scope does"
+        return f"{nursery}; {_GROUP}; {_HAND_OFF}"
     where = "" if group.first.spawn_site is None else f" in {printable(group.first.spawn_site.function)}"
     there = " there" if where else ""
     group_too = "" if group.first.owner is None else f"; {_GROUP}"
     return f"wait for {it}{where}, or cancel and await {it} in a `finally`{there}{group_too}; {_HAND_OFF}"
+
+
+def _advice_on_survivor(group: Group, it: str) -> str:
+    if any("shielded" in str(record.outcome_detail) for record in group.records):
+        return f"do less in the shielded cancel scope, or give {it} more time by cancel_timeout=. Then wait for {it}"
+    return (
+        f"let {it} be cancelled: re-raise the cancellation where it is caught. "
+        f"Then wait for {it}, or cancel and await {it} in a `finally`"
+    )
