@@ -77,3 +77,8 @@ def is_of_backend(obj: object, name: str) -> bool:
     """Whether an object is of a class of AnyIO's asyncio backend. The classes are looked through, none is asked."""
     kind = fields(sys.modules.get(_BACKEND)).get(name, UNKNOWN)
     return any(base is kind for base in _mro(type(obj)))
+
+
+def is_exactly_of_backend(obj: object, name: str) -> bool:
+    """Whether an object is of such a class, and not of one derived from it."""
+    return type(obj) is fields(sys.modules.get(_BACKEND)).get(name, UNKNOWN)

@@ -1,0 +1,252 @@
+"""The groups and cancel scopes of asyncio's and AnyIO's that are open round a scope, as books that wake nobody.
+
+Who has opened one holds it in order to leave it, and can do nothing else to the tasks in it but to cancel them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import types
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, final
+
+from taskscope._diagnosis.anyio_scopes import attribute, is_exactly_of_backend, scopes_round
+from taskscope._diagnosis.awaitables import done_callbacks, fields, is_exactly, is_task
+from taskscope._diagnosis.folding import is_of_library
+from taskscope._diagnosis.groups import cell_of_group, owning_group, suspended_generators
+from taskscope._diagnosis.stack import task_chain
+from taskscope._diagnosis.subgraph import Subgraph, class_of
+from taskscope._diagnosis.with_blocks import line_of_block
+
+_FIELDS: Final = frozenset(
+    {
+        *("_aborting", "_base_error", "_entered", "_errors", "_exiting", "_loop", "_on_completed_fut"),
+        *("_parent_cancel_requested", "_parent_task", "_tasks"),
+    }
+)
+_FIELDS_OF_ANYIO: Final = frozenset(
+    {
+        *("_active", "_cancel_called", "_cancel_calls", "_cancel_handle", "_cancel_reason", "_cancelled_caught"),
+        *("_cancelling", "_cancelling_at_enter", "_child_scopes", "_deadline", "_entered", "_exceptions", "_host_task"),
+        *("_on_completed_fut", "_parent_scope", "_pending_uncancellations", "_shield", "_tasks", "_timeout_handle"),
+        *("_uncancel_count", "cancel_scope"),
+    }
+)
+
+_ON_DONE: Final[Any] = getattr(asyncio.TaskGroup, "_on_task_done", None)
+
+Edge = tuple[object, object, object]
+
+
+@final
+class Harmless:
+    """The groups and cancel scopes that, were they cancelled, would cancel all of some tasks at once, or none of them.
+
+    When any other one is cancelled, a task that is cancelled can wake one that is not. A task that waits at the end of
+    a group is not counted: all it does when it is cancelled is to cancel that group.
+    """
+
+    def __init__(self, outer: OuterGroups, tasks: Iterable[Any]) -> None:
+        counted = {id(task) for task in tasks} - outer.waiting.keys()
+        self._ids = {
+            unit for unit, waves in outer.units.items() if all(wave & counted in (set(), counted) for wave in waves)
+        }
+
+    def __contains__(self, unit: object) -> bool:
+        return unit in self._ids
+
+
+@final
+class OuterGroups:
+    """What is open round some tasks, and who has opened it.
+
+    A group of AnyIO's is known by its cancel scope. Nothing is held here but the openers' code: what is held looks
+    alive.
+
+    Attributes:
+        holders: The coroutines of the openers, and the generators that have opened a group for them. To be looked
+            through.
+        units: For each group and cancel scope, by their ids, the ids of the tasks that are cancelled with it: at once,
+            and then by each of those that wait at the end of a group.
+        waiting: The ids of the tasks that wait at the end of a group, with the id of that.
+    """
+
+    def __init__(self, tasks: list[Any], host: Any) -> None:
+        self.holders: list[object] = []
+        self.units: dict[int, list[set[int]]] = {}
+        self.waiting: dict[int, int] = {}
+        self._reach: dict[int, set[int]] = {}
+        if host is None:
+            return
+        groups = list(_groups_round([host, *tasks]))
+        self._note_waiting(groups)
+        candidates = set(map(id, tasks))
+        openers = {id(opener): opener for _, opener in groups if id(opener) in self.waiting}
+        for opener in ({id(host): host} | openers).values():
+            if is_task(opener) and id(opener) not in candidates:
+                self._add(opener, [group for group, its_opener in groups if its_opener is opener])
+        if self.units:
+            self.holders += [generator for generator in suspended_generators() if self._has_opened(generator)]
+        else:
+            self.holders.clear()
+
+    def _note_waiting(self, groups: list[tuple[Any, Any]]) -> None:
+        for group, opener in groups:
+            unit = _unit_of(group)
+            if unit is not None and _waits_at_end(opener, group):
+                self.waiting[id(opener)] = id(unit)
+                self._reach[id(unit)] = cancelled_at_once(unit)
+
+    def _add(self, opener: Any, groups: list[Any]) -> None:
+        """Adds what an opener has entered, as far as it can be found."""
+        coroutines = [link.holder for link in task_chain(opener).links if type(link.holder) is not types.CodeType]
+        if _is_under_timeout(coroutines):
+            return
+        self.holders += coroutines
+        held = [ref for coroutine in coroutines for ref in gc.get_referents(coroutine)]
+        for unit in map(unit_behind, [*held, *groups, *scopes_round(opener)]):
+            if unit is not None and _opener_of(unit) is opener and _is_open(unit):
+                self.units[id(unit)] = self._waves(unit)
+
+    def _waves(self, unit: object) -> list[set[int]]:
+        """The tasks that are cancelled with a unit, and with each group at whose end one of those waits."""
+        waves = [cancelled_at_once(unit)]
+        known = {id(unit)}
+        for wave in waves:  # which grow meanwhile
+            for group in {self.waiting[task] for task in wave & self.waiting.keys()} - known:
+                known.add(group)
+                waves.append(self._reach[group])
+        return waves
+
+    def _has_opened(self, generator: Any) -> bool:
+        managers = [ref for ref in gc.get_referents(generator) if id(unit_behind(ref)) in self.units]
+        return any(line_of_block(generator, manager) is not None for manager in managers)
+
+    def references(self, graph: Subgraph) -> Iterator[tuple[int, int, int]]:
+        """The references that are books: the places from which and to which they lead, and of which unit, by its id."""
+        inside = {id(holder) for holder in self.holders}
+        for place, obj in enumerate(graph.objects):
+            if id(obj) in inside:
+                for target in set(graph.targets_of(place)):
+                    unit = unit_behind(graph.objects[target])
+                    if id(unit) in self.units:
+                        yield place, target, id(unit)
+                continue
+            for start, target, unit in _upward(obj):
+                if id(unit) in self.units:
+                    yield from self._found(graph, start, target, id(unit))
+
+    def _found(self, graph: Subgraph, start: object, target: object, unit: int) -> Iterator[tuple[int, int, int]]:
+        """Where a reference is in the graph: from an object, or from its dict of attributes."""
+        place, end = graph.position.get(id(start), -1), graph.position.get(id(target), -1)
+        if place < 0 or end < 0:
+            return
+        dicts = [via for via in graph.targets_of(place) if class_of(graph.objects[via]) is dict]
+        for via in (place, *dicts):
+            if graph.targets_of(via).count(end) == 1:
+                yield via, end, unit
+
+
+def _groups_round(tasks: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """The groups that tasks are in, each with the task that has opened it, and so on outwards."""
+    seen: set[int] = set()
+    for task in tasks:
+        group, opener = owning_group(task) if is_task(task) else (None, None)
+        while opener is not None and id(group) not in seen:
+            seen.add(id(group))
+            yield group, opener
+            group, opener = owning_group(opener)
+
+
+def _upward(obj: Any) -> Iterator[Edge]:
+    """The references by which an object knows what it is in, each with the unit that this stands for."""
+    if is_exactly_of_backend(obj, "CancelScope"):
+        parent = attribute(obj, "_parent_scope")
+        yield obj, parent, parent
+    elif is_exactly_of_backend(obj, "TaskState"):
+        scope = attribute(obj, "cancel_scope")
+        yield obj, scope, scope
+    elif is_exactly_of_backend(obj, "TaskHandle"):
+        scope = attribute(obj, "_cancel_scope")
+        yield obj, scope, scope
+    elif is_task(obj):
+        for callback in done_callbacks(obj):
+            if type(callback) is types.MethodType and callback.__func__ is _ON_DONE:
+                yield callback, callback.__self__, unit_behind(callback)
+            cell = cell_of_group(callback)
+            if cell is not None:
+                yield cell, cell.cell_contents, unit_behind(cell.cell_contents)
+
+
+def unit_behind(obj: Any) -> object | None:
+    """The group or cancel scope that is cancelled by who has an object: it itself, a method of it, or a cell with it.
+
+    None for anything else, and for one that somebody has given attributes: these can be anything.
+    """
+    if type(obj) is types.CellType:
+        obj = next(iter(gc.get_referents(obj)), None)
+    manager: Any = obj.__self__ if type(obj) is types.MethodType else obj
+    unit = _unit_of(manager)
+    if unit is None or (manager is not obj and not _is_defined_by_class(obj)):
+        return None
+    names = _FIELDS if is_exactly(unit, asyncio.TaskGroup) else _FIELDS_OF_ANYIO
+    return unit if fields(manager).keys() | fields(unit).keys() <= names else None
+
+
+def _is_defined_by_class(method: types.MethodType) -> bool:
+    function: Any = method.__func__
+    if type(function) is not types.FunctionType:
+        return False
+    return any(vars(base).get(function.__name__) is function for base in type(method.__self__).__mro__)
+
+
+def _unit_of(group: Any) -> object | None:
+    if is_exactly(group, asyncio.TaskGroup) or is_exactly_of_backend(group, "CancelScope"):
+        unit: object = group
+        return unit
+    if is_exactly_of_backend(group, "TaskGroup"):
+        scope = attribute(group, "cancel_scope")
+        return scope if is_exactly_of_backend(scope, "CancelScope") and not attribute(group, "_exceptions") else None
+    return None
+
+
+def _opener_of(unit: object) -> object:
+    return fields(unit).get("_parent_task") if is_exactly(unit, asyncio.TaskGroup) else attribute(unit, "_host_task")
+
+
+def _is_open(unit: object) -> bool:
+    """Whether nothing has begun to cancel it, nor any clock will."""
+    if is_exactly(unit, asyncio.TaskGroup):
+        own = fields(unit)
+        return own.get("_aborting") is False and own.get("_errors") == [] and own.get("_base_error") is None
+    return attribute(unit, "_cancel_called") is False and attribute(unit, "_timeout_handle") is None
+
+
+def cancelled_at_once(unit: Any) -> set[int]:
+    """The ids of the tasks that are cancelled with a group or a cancel scope, all of them before any of them runs."""
+    if is_exactly(unit, asyncio.TaskGroup):
+        return set(map(id, fields(unit)["_tasks"]))
+    found: set[int] = set()
+    scopes = [unit]
+    for scope in scopes:  # which grow meanwhile
+        found.update(map(id, scope._tasks))
+        scopes += [child for child in scope._child_scopes if not child._shield and not child._cancel_called]
+    return found
+
+
+def _waits_at_end(opener: Any, group: object) -> bool:
+    """Whether a task can do nothing before all in a group has ended, but to cancel it."""
+    return any(
+        link.code.co_qualname == "TaskGroup.__aexit__"
+        and is_of_library(link.code)
+        and any(ref is group for ref in gc.get_referents(link.holder))
+        for link in task_chain(opener).links
+    )
+
+
+def _is_under_timeout(coroutines: Iterable[object]) -> bool:
+    """Whether asyncio's clock is about to cancel who has these coroutines, and so all that is in its groups."""
+    refs = [ref for coroutine in coroutines for ref in gc.get_referents(coroutine)]
+    managers = [ref.__self__ if type(ref) is types.MethodType else ref for ref in refs]
+    return any(is_exactly(ref, asyncio.Timeout) and fields(ref).get("_timeout_handler") is not None for ref in managers)
