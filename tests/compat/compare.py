@@ -23,6 +23,7 @@ class Suite:
         wrapper: What that wrapper is, for the reader.
         named: The named exceptions, parametrised tests without their parameters, with reasons.
         module_of: The module of a test.
+        part_of: The smallest part of a module that can be run alone and has the test, to look at it again.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Suite:
     wrapper: str
     named: Mapping[str, str]
     module_of: Callable[[str], str]
+    part_of: Callable[[str], str]
 
     @property
     def variants(self) -> Sequence[str]:
@@ -65,7 +67,7 @@ class Comparison:
 
 
 def compare(variant: str, runs: Runs, runner: Runner, suite: Suite) -> Comparison:
-    """Sorts what failed in `variant`, with further runs of the modules concerned."""
+    """Sorts what failed in `variant`, with further runs of the parts concerned."""
     plain, ours = outcomes_of("plain", runs), outcomes_of(variant, runs)
     passed = [test for test, outcome in plain.items() if outcome.word == "passed"]
     failed = sorted(_not_passed(passed, ours))
@@ -74,12 +76,12 @@ def compare(variant: str, runs: Runs, runner: Runner, suite: Suite) -> Compariso
     result.seconds = sum(run.seconds for (mode, _), run in runs.items() if mode == variant)
     result.test_seconds = test_seconds(variant, runs)
 
-    def modules(tests: Iterable[str]) -> list[str]:
-        return sorted(set(map(suite.module_of, tests)))
+    def parts(tests: Iterable[str]) -> list[str]:
+        return sorted(set(map(suite.part_of, tests)))
 
     factory, wrapper = suite.factory_controls[variant], suite.wrapper_controls.get(variant)
     modes = {mode for mode in (factory, wrapper) if mode is not None}
-    control = runner.run((mode, module) for mode in sorted(modes) for module in modules(failed))
+    control = runner.run((mode, part) for mode in sorted(modes) for part in parts(failed))
     fails_with_factory = _not_passed(failed, outcomes_of(factory, control))
     fails_with_wrapper = set() if wrapper is None else _not_passed(failed, outcomes_of(wrapper, control))
     unexplained: list[str] = []
@@ -94,7 +96,7 @@ def compare(variant: str, runs: Runs, runner: Runner, suite: Suite) -> Compariso
     for _ in range(RERUNS):
         if not unexplained:
             break
-        again = runner.run((mode, module) for mode in ("plain", variant) for module in modules(unexplained))
+        again = runner.run((mode, part) for mode in ("plain", variant) for part in parts(unexplained))
         failed_plainly = _not_passed(unexplained, outcomes_of("plain", again))
         failed_with_us = _not_passed(unexplained, outcomes_of(variant, again))
         stable = [test for test in unexplained if test in failed_with_us and test not in failed_plainly]

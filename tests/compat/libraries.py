@@ -11,7 +11,7 @@ from pathlib import Path
 
 from compare import Suite
 from named_exceptions import ANYIO, TRIO
-from outcomes import ModuleRun, run_process
+from outcomes import ModuleRun, exit_of, run_process
 from packages import Package, Place
 
 HERE = Path(__file__).parent
@@ -46,6 +46,7 @@ class Library:
             wrapper="contextlib.nullcontext()",
             named=self.named,
             module_of=lambda test: next(module for module in self.modules if test.startswith(module)),
+            part_of=lambda test: test.removesuffix(exit_of("")).partition("::")[0],
         )
 
     def runner(self, place: Place) -> Callable[[str, str, float], ModuleRun]:

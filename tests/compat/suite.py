@@ -38,7 +38,8 @@ def described(modules: list[str]) -> Suite:
         wrapper_controls={"scope": "any-wrapper"},
         wrapper="asyncio.timeout(None)",
         named=ASYNCIO,
-        module_of=lambda test: test.partition(".")[0],
+        module_of=_module_of,
+        part_of=_module_of,
     )
 
 
@@ -56,6 +57,10 @@ def run_module(mode: str, module: str, timeout: float) -> ModuleRun:
         )
     run.outcomes = {test.removeprefix(PREFIX): outcome for test, outcome in run.outcomes.items()}
     return run
+
+
+def _module_of(test: str) -> str:
+    return test.partition(".")[0]
 
 
 def _environment() -> dict[str, str]:
