@@ -20,6 +20,7 @@ from taskscope._diagnosis.folding import is_own
 from taskscope._diagnosis.own_attributes import has_own_attributes
 from taskscope._diagnosis.registries import count_strange_references
 from taskscope._diagnosis.stack import task_chain
+from taskscope._diagnosis.subgraph import class_of
 
 
 class Held(NamedTuple):
@@ -114,7 +115,7 @@ def code_of_host(tasks: list[Any], host: int | None, held: Held) -> tuple[list[i
 
 
 def _frame_of(coroutine: Any) -> object:
-    name = _FRAMES.get(type(coroutine))
+    name = _FRAMES.get(class_of(coroutine))
     return None if name is None else getattr(coroutine, name)
 
 

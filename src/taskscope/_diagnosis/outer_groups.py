@@ -9,10 +9,10 @@ import asyncio
 import gc
 import types
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 
-from taskscope._diagnosis.anyio_scopes import attribute, is_exactly_of_backend, scopes_round
-from taskscope._diagnosis.awaitables import done_callbacks, fields, is_exactly, is_task
+from taskscope._diagnosis.anyio_scopes import attribute, class_of_backend, is_exactly_of_backend, scopes_round
+from taskscope._diagnosis.awaitables import FUTURES, TASKS, done_callbacks, fields, is_exactly, is_task, waiter_of
 from taskscope._diagnosis.folding import is_of_library
 from taskscope._diagnosis.groups import cell_of_group, owning_group, suspended_generators
 from taskscope._diagnosis.stack import task_chain
@@ -36,7 +36,28 @@ _FIELDS_OF_ANYIO: Final = frozenset(
 
 _ON_DONE: Final[Any] = getattr(asyncio.TaskGroup, "_on_task_done", None)
 
-Edge = tuple[object, object, object]
+# By what AnyIO's objects know the cancel scope that they are in, or that is theirs.
+_UPWARD: Final = {
+    "CancelScope": "_parent_scope",
+    "TaskState": "cancel_scope",
+    "TaskHandle": "_cancel_scope",
+    "_AsyncioTaskStatus": "_target_scope",
+}
+
+
+class Reach(NamedTuple):
+    """What happens when a group or a cancel scope is cancelled, before any task runs.
+
+    Attributes:
+        touched: The ids of the tasks that are told to cancel.
+        cancelled: Of those, the ones of which it is sure that they are. Others pass it on to what they wait for.
+    """
+
+    touched: set[int]
+    cancelled: set[int]
+
+    def is_harmless_for(self, tasks: set[int]) -> bool:
+        return self.touched.isdisjoint(tasks) or self.cancelled >= tasks
 
 
 @final
@@ -50,7 +71,7 @@ class Harmless:
     def __init__(self, outer: OuterGroups, tasks: Iterable[Any]) -> None:
         counted = {id(task) for task in tasks} - outer.waiting.keys()
         self._ids = {
-            unit for unit, waves in outer.units.items() if all(wave & counted in (set(), counted) for wave in waves)
+            unit for unit, waves in outer.units.items() if all(wave.is_harmless_for(counted) for wave in waves)
         }
 
     def __contains__(self, unit: object) -> bool:
@@ -67,16 +88,16 @@ class OuterGroups:
     Attributes:
         holders: The coroutines of the openers, and the generators that have opened a group for them. To be looked
             through.
-        units: For each group and cancel scope, by their ids, the ids of the tasks that are cancelled with it: at once,
-            and then by each of those that wait at the end of a group.
+        units: For each group and cancel scope, by their ids, what is cancelled with it: at once, and then by each of
+            those that wait at the end of a group.
         waiting: The ids of the tasks that wait at the end of a group, with the id of that.
     """
 
     def __init__(self, tasks: list[Any], host: Any) -> None:
         self.holders: list[object] = []
-        self.units: dict[int, list[set[int]]] = {}
+        self.units: dict[int, list[Reach]] = {}
         self.waiting: dict[int, int] = {}
-        self._reach: dict[int, set[int]] = {}
+        self._reach: dict[int, Reach] = {}
         if host is None:
             return
         groups = list(_groups_round([host, *tasks]))
@@ -96,7 +117,7 @@ class OuterGroups:
             unit = _unit_of(group)
             if unit is not None and _waits_at_end(opener, group):
                 self.waiting[id(opener)] = id(unit)
-                self._reach[id(unit)] = cancelled_at_once(unit)
+                self._reach[id(unit)] = reach_of(unit)
 
     def _add(self, opener: Any, groups: list[Any]) -> None:
         """Adds what an opener has entered, as far as it can be found."""
@@ -109,12 +130,12 @@ class OuterGroups:
             if unit is not None and _opener_of(unit) is opener and _is_open(unit):
                 self.units[id(unit)] = self._waves(unit)
 
-    def _waves(self, unit: object) -> list[set[int]]:
-        """The tasks that are cancelled with a unit, and with each group at whose end one of those waits."""
-        waves = [cancelled_at_once(unit)]
+    def _waves(self, unit: object) -> list[Reach]:
+        """What is cancelled with a unit, and with each group at whose end one of the cancelled tasks waits."""
+        waves = [reach_of(unit)]
         known = {id(unit)}
         for wave in waves:  # which grow meanwhile
-            for group in {self.waiting[task] for task in wave & self.waiting.keys()} - known:
+            for group in {self.waiting[task] for task in wave.touched & self.waiting.keys()} - known:
                 known.add(group)
                 waves.append(self._reach[group])
         return waves
@@ -125,27 +146,42 @@ class OuterGroups:
 
     def references(self, graph: Subgraph) -> Iterator[tuple[int, int, int]]:
         """The references that are books: the places from which and to which they lead, and of which unit, by its id."""
-        inside = {id(holder) for holder in self.holders}
+        upward = {id(class_of_backend(name)): field for name, field in _UPWARD.items()}
+        inside = set(map(id, self.holders))
         for place, obj in enumerate(graph.objects):
+            kind = class_of(obj)
             if id(obj) in inside:
                 for target in set(graph.targets_of(place)):
                     unit = unit_behind(graph.objects[target])
                     if id(unit) in self.units:
                         yield place, target, id(unit)
-                continue
-            for start, target, unit in _upward(obj):
-                if id(unit) in self.units:
-                    yield from self._found(graph, start, target, id(unit))
+            elif id(kind) in upward:
+                scope = attribute(obj, upward[id(kind)])
+                yield from self._found(graph, obj, scope)
+            elif issubclass(kind, TASKS):
+                for holder, group in _groups_of(obj):
+                    yield from self._found(graph, holder, group)
 
-    def _found(self, graph: Subgraph, start: object, target: object, unit: int) -> Iterator[tuple[int, int, int]]:
-        """Where a reference is in the graph: from an object, or from its dict of attributes."""
+    def _found(self, graph: Subgraph, start: object, target: object) -> Iterator[tuple[int, int, int]]:
+        """Where a reference to what a unit stands for is in the graph: from an object, or from its attributes' dict."""
+        unit = unit_behind(target)
         place, end = graph.position.get(id(start), -1), graph.position.get(id(target), -1)
-        if place < 0 or end < 0:
+        if id(unit) not in self.units or place < 0 or end < 0:
             return
         dicts = [via for via in graph.targets_of(place) if class_of(graph.objects[via]) is dict]
         for via in (place, *dicts):
             if graph.targets_of(via).count(end) == 1:
-                yield via, end, unit
+                yield via, end, id(unit)
+
+
+def _groups_of(task: Any) -> Iterator[tuple[object, object]]:
+    """What a task's done callbacks have their groups in, and the groups."""
+    for callback in done_callbacks(task):
+        cell = cell_of_group(callback)
+        if cell is not None:
+            yield cell, cell.cell_contents
+        elif type(callback) is types.MethodType and callback.__func__ is _ON_DONE:
+            yield callback, callback.__self__
 
 
 def _groups_round(tasks: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
@@ -157,26 +193,6 @@ def _groups_round(tasks: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
             seen.add(id(group))
             yield group, opener
             group, opener = owning_group(opener)
-
-
-def _upward(obj: Any) -> Iterator[Edge]:
-    """The references by which an object knows what it is in, each with the unit that this stands for."""
-    if is_exactly_of_backend(obj, "CancelScope"):
-        parent = attribute(obj, "_parent_scope")
-        yield obj, parent, parent
-    elif is_exactly_of_backend(obj, "TaskState"):
-        scope = attribute(obj, "cancel_scope")
-        yield obj, scope, scope
-    elif is_exactly_of_backend(obj, "TaskHandle"):
-        scope = attribute(obj, "_cancel_scope")
-        yield obj, scope, scope
-    elif is_task(obj):
-        for callback in done_callbacks(obj):
-            if type(callback) is types.MethodType and callback.__func__ is _ON_DONE:
-                yield callback, callback.__self__, unit_behind(callback)
-            cell = cell_of_group(callback)
-            if cell is not None:
-                yield cell, cell.cell_contents, unit_behind(cell.cell_contents)
 
 
 def unit_behind(obj: Any) -> object | None:
@@ -223,16 +239,18 @@ def _is_open(unit: object) -> bool:
     return attribute(unit, "_cancel_called") is False and attribute(unit, "_timeout_handle") is None
 
 
-def cancelled_at_once(unit: Any) -> set[int]:
-    """The ids of the tasks that are cancelled with a group or a cancel scope, all of them before any of them runs."""
+def reach_of(unit: Any) -> Reach:
+    tasks: list[Any] = []
+    scopes: list[Any] = []
     if is_exactly(unit, asyncio.TaskGroup):
-        return set(map(id, fields(unit)["_tasks"]))
-    found: set[int] = set()
-    scopes = [unit]
+        tasks += fields(unit)["_tasks"]
+    else:
+        scopes.append(unit)
     for scope in scopes:  # which grow meanwhile
-        found.update(map(id, scope._tasks))
+        tasks += scope._tasks
         scopes += [child for child in scope._child_scopes if not child._shield and not child._cancel_called]
-    return found
+    waiting = (task for task in tasks if any(is_exactly(waiter_of(task), known) for known in FUTURES))
+    return Reach(set(map(id, tasks)), set(map(id, waiting)))
 
 
 def _waits_at_end(opener: Any, group: object) -> bool:

@@ -14,7 +14,7 @@ import gc
 import itertools
 import sysconfig
 import weakref
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import CellType
@@ -134,7 +134,7 @@ class _Search:
         opener: Any,
     ) -> None:
         self._tasks = tasks
-        self._opener = None if opener is None else id(opener)
+        self._opener = 0 if opener is None else id(opener)
         self._outer = OuterGroups(tasks, opener)
         self._books: list[tuple[int, int, int]] = []
         self._host = host
@@ -160,17 +160,18 @@ class _Search:
         reached = self._reached(tasks, harmless)
         return [task for task in tasks if self.graph.position[id(task)] not in reached]
 
-    def _living_tasks(self, stuck: list[Any]) -> Iterator[int]:
+    def _living_tasks(self, stuck: list[Any]) -> list[int]:
         """The places of tasks that are alive, if some are stuck.
 
         A task that is known only to its group is reached by nobody, but it goes on, or will when it is cancelled.
         """
         ids = {*map(id, stuck), *self.graph.bookkeepers}
-        for place, obj in enumerate(self.graph.objects):
-            if id(obj) in ids or not is_task(obj) or is_done(obj):
-                continue
-            if self._outer.units or id(obj) == self._opener:
-                yield place
+        if not self._outer.units:
+            return [
+                self.graph.position[key] for key in (self._opener,) if key not in ids and key in self.graph.position
+            ]
+        tasks = [obj for obj in self.graph.objects if is_task(obj) and id(obj) not in ids]
+        return [self.graph.position[id(task)] for task in tasks if not is_done(task)]
 
     def _reached(self, tasks: list[Any], harmless: Container[int]) -> set[int]:
         """The places to which a way leads from anything that is alive."""
