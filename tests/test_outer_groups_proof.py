@@ -14,7 +14,6 @@ import anyio.abc
 import pytest
 from conftest import Run
 
-import taskscope
 from taskscope import TaskScope
 
 HAS_HANDLES = hasattr(anyio, "TaskHandle")
