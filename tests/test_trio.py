@@ -560,7 +560,7 @@ class TestHandingOver:
                     async with giver:
                         nursery.start_soon(service)
                         await settle()
-                        taskscope.hand_off(tasks[0], taker, reason="it serves all")  # type: ignore[arg-type]
+                        taskscope.hand_off(tasks[0], taker, reason="it serves all")
             return giver.report, taker.report
 
         giver, taker = trio.run(main)
@@ -586,7 +586,7 @@ class TestHandingOver:
                     async with giver:
                         nursery.start_soon(service, nursery)
                         await settle()
-                        taker.adopt(tasks[0])  # type: ignore[arg-type]
+                        taker.adopt(tasks[0])
                         go.set()
                         await settle()
             return giver.report, taker.report

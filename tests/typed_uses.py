@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any, assert_type
 
+import trio.lowlevel
+
 import taskscope
 
 
@@ -106,3 +108,10 @@ async def misuses() -> None:
         return 1
 
     print(not_async)
+
+
+async def on_trio(task: trio.lowlevel.Task) -> None:
+    async with taskscope.TaskScope() as scope:
+        scope.adopt(task)
+        taskscope.hand_off(task, reason="somebody else waits for it")
+    assert_type(taskscope.run(with_options(1), backend="trio"), str)

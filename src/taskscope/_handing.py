@@ -12,10 +12,14 @@ from taskscope._off import is_off
 from taskscope._table import NO_SITE, AnyTask, Row
 
 if TYPE_CHECKING:
+    import trio.lowlevel
+
     from taskscope._scope import TaskScope
 
+    Task = AnyTask | trio.lowlevel.Task
 
-def hand_off(task: AnyTask, to: TaskScope | None = None, *, reason: str) -> None:
+
+def hand_off(task: Task, to: TaskScope | None = None, *, reason: str) -> None:
     """Passes the responsibility for a task, and for what it spawns from now on, to another scope.
 
     The scope that gives it away lists it under `report.transferred`, with the reason, if it is still pending then. A
@@ -23,7 +27,7 @@ def hand_off(task: AnyTask, to: TaskScope | None = None, *, reason: str) -> None
     whether or not their users use scopes.
 
     Args:
-        task: The task.
+        task: The task, of asyncio or Trio.
         to: Who takes it. None: the parent of the scope that owns it; where that has no parent the task is released, and
             no scope looks after it any more.
         reason: Why it outlives its scope, for the reader of reports.
@@ -42,20 +46,21 @@ def hand_off(task: AnyTask, to: TaskScope | None = None, *, reason: str) -> None
         raise TypeError(f"reason={safe_repr(reason)}: must be a string")
     if not reason.strip():
         raise ValueError(f"reason={reason!r}: must say why the task outlives its scope")
-    if is_off() or backend.is_done(task):
+    given: Any = task
+    if is_off() or backend.is_done(given):
         return
-    tracking = backend.tracking_of_task(task)
-    giver = tracking.table_of(task)
+    tracking = backend.tracking_of_task(given)
+    giver = tracking.table_of(given)
     if to is not None and giver is not None and to is giver.scope:
         return
-    row = NO_SITE if giver is None else giver.rows.get(task, NO_SITE)
+    row = NO_SITE if giver is None else giver.rows.get(given, NO_SITE)
     if to is not None:
         to.adopt(task)
     elif giver is not None:
-        tracking.move(task, giver, giver.open_ancestor())
+        tracking.move(given, giver, giver.open_ancestor())
     if giver is not None and giver.scope is not None:
         taker = "released for good" if to is None and giver.open_ancestor() is None else "handed off"
-        _remember(giver.scope, task, f"{taker}: {reason}", row)
+        _remember(giver.scope, given, f"{taker}: {reason}", row)
 
 
 def backend_for(task: Any) -> Backend:

@@ -10,7 +10,7 @@ from contextvars import Token
 from dataclasses import replace
 from operator import is_
 from types import CodeType, TracebackType
-from typing import Literal, Self, final
+from typing import TYPE_CHECKING, Any, Literal, Self, final
 
 from taskscope._acting import act, tell_of_abandoned
 from taskscope._backends._backend import Backend, Tracking
@@ -38,6 +38,9 @@ from taskscope._proving import host_as_held
 from taskscope._report import Report, TaskRecord
 from taskscope._site import note_nothing, note_stack
 from taskscope._table import NO_SITE, AnyTask, Note, Row, TaskTable, set_tag, tag
+
+if TYPE_CHECKING:
+    from taskscope._handing import Task
 
 _NOTES: dict[str, Note | None] = {"site": None, "stack": note_stack, "off": note_nothing}
 
@@ -175,7 +178,7 @@ class TaskScope:
         record = diagnosis.record(task, self._table.rows.get(task, NO_SITE))
         return replace(record, closed_scope=self._table.closed_scope_of(task))
 
-    def adopt(self, task: AnyTask) -> None:
+    def adopt(self, task: Task) -> None:
         """Takes responsibility for a task, and for what it spawns from now on, from whoever has it.
 
         A task that has ended is let be.
@@ -186,23 +189,24 @@ class TaskScope:
             TaskScopeError: The scope is not open.
         """
         backend = backend_for(task)
-        if self._state == "off" or backend.is_done(task):
+        given: Any = task
+        if self._state == "off" or backend.is_done(given):
             return
         if self._table.closed or self._state == "new":
             raise TaskScopeError(f"scope {self.name!r} is not open: it cannot adopt a task")
-        if task is self._table.host:
+        if given is self._table.host:
             raise ValueError(f"task={safe_repr(task)}: a scope cannot wait for the task that it runs in")
         if backend is not self._table.backend:
             raise ValueError(
                 f"task={safe_repr(task)}: scope {self.name!r} runs on {self._table.backend.name}, and the task does not"
             )
-        tracking = backend.tracking_of_task(task)
-        source = tracking.table_of(task)
+        tracking = backend.tracking_of_task(given)
+        source = tracking.table_of(given)
         if source is self._table:
             return
-        tracking.move(task, source, self._table)
+        tracking.move(given, source, self._table)
         if self._handed_off is not None:
-            self._handed_off.pop(task, None)  # it has come back
+            self._handed_off.pop(given, None)  # it has come back
 
     async def __aenter__(self) -> Self:
         if self._open():
