@@ -163,7 +163,7 @@ trees = given(
 )
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @trees
 def test_exactly_the_strays_of_a_random_tree_are_cancelled(strays: tuple[Node, ...], siblings: list[float]) -> None:
     check(strays, siblings)

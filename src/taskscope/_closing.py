@@ -97,7 +97,12 @@ class Closing:
     def _look(self, waited_for: object) -> None:
         """Looks at what only shows while the host is suspended."""
         self._stuck = prove_tasks(self._table, waited_for).stuck
-        self._owners = {task: _owner_of(task) for task in self._table.pending()[:DESCRIBED_LIMIT]}
+        names: dict[int, str] = {}
+        for task in self._table.pending()[:DESCRIBED_LIMIT]:
+            group, opener = owning_group(task)
+            if group is not None and id(group) not in names:
+                names[id(group)] = group_name(group, opener)
+            self._owners[task] = None if group is None else names[id(group)]
 
     async def guarded(self, work: Coroutine[Any, Any, None], *, shield: bool) -> bool:
         """Runs our own waiting. A cancellation from outside is kept for later. False when one came."""

@@ -9,8 +9,7 @@ from typing import Any
 
 from taskscope import _proving_on_trio
 from taskscope._backends import _asyncio as backend
-from taskscope._diagnosis.folding import is_own
-from taskscope._diagnosis.host import NOT_HELD, Held, held_now
+from taskscope._diagnosis.host import NOT_HELD, Held, held_now, own_coroutines
 from taskscope._diagnosis.reachability import Proof, prove
 from taskscope._diagnosis.registries import callbacks_of, registries_of_anyio, registries_of_asyncio
 from taskscope._diagnosis.stack import task_chain
@@ -27,7 +26,7 @@ def prove_tasks(table: TaskTable, waited_for: object) -> Proof:
     if table.backend.name != backend.name:
         return _proving_on_trio.prove_tasks(table, waited_for)
     tasks = [task for task in table.pending() if backend.where_it_waits(task)]
-    return _within_budget(tasks, [waited_for, *_own_coroutines(table.host)])
+    return _within_budget(tasks, [waited_for, *own_coroutines(table.host)], table.host)
 
 
 def prove_while_host_waits(table: TaskTable, waited_for: object) -> Proof:
@@ -35,7 +34,7 @@ def prove_while_host_waits(table: TaskTable, waited_for: object) -> Proof:
     if table.backend.name != backend.name:
         return _proving_on_trio.prove_while_host_waits(table, waited_for)
     tasks = [task for task in table.pending() if backend.where_it_waits(task)]
-    return _within_budget(tasks, [waited_for, table.host, *_coroutines(table.host)])
+    return _within_budget(tasks, [waited_for, table.host, *_coroutines(table.host)], table.host)
 
 
 def prove_with_host(table: TaskTable, held: Held) -> Proof:
@@ -74,21 +73,27 @@ def prove_all(keepers: Iterable[object]) -> tuple[Proof, list[AnyTask], int]:
     return proof, [task for task in tasks if id(task) in proof.stuck], looked_at
 
 
-def _within_budget(tasks: list[Any], bookkeepers: Iterable[object]) -> Proof:
+def _within_budget(tasks: list[Any], bookkeepers: Iterable[object], host: AnyTask | None) -> Proof:
     budget = backend.running_tracking().budget
     if not budget.has_any_left:
         return Proof({}, 0, "the scopes of this loop have used up the time for proofs")
     started = time.perf_counter()
-    proof = _prove(tasks, bookkeepers)
+    proof = _prove(tasks, bookkeepers, opener=host)
     budget.spend(time.perf_counter() - started)
     return proof
 
 
-def _prove(tasks: list[Any], bookkeepers: Iterable[object], host: int | None = None, held: Held | None = None) -> Proof:
+def _prove(
+    tasks: list[Any],
+    bookkeepers: Iterable[object],
+    host: int | None = None,
+    held: Held | None = None,
+    opener: AnyTask | None = None,
+) -> Proof:
     """A proof is a gift, and no reason to fail where none can be had."""
     registries = [backend.running_tracking().ownership.aside]
     try:
-        return prove(tasks, list(bookkeepers), registries, _own_types(), host, held)
+        return prove(tasks, list(bookkeepers), registries, _own_types(), host, held, opener)
     except Exception as error:
         return Proof({}, 0, f"the search failed: {type(error).__name__}: {error}")
 
@@ -100,12 +105,6 @@ def _own_types() -> tuple[type, ...]:
     from taskscope._watch import BodyWatch
 
     return TaskTable, BodyEnd, backend.BodyCancel, BodyWatch, Closing
-
-
-def _own_coroutines(host: AnyTask | None) -> list[object]:
-    """The coroutines of ours that a host has come to: they hold what a scope works on."""
-    links = () if host is None else task_chain(host).links
-    return [link.holder for link in links if is_own(link.code)]
 
 
 def _coroutines(host: AnyTask | None) -> list[object]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from taskscope._backends._backend import Backend
-from taskscope._diagnosis.folding import is_own
+from taskscope._diagnosis.host import own_coroutines
 from taskscope._diagnosis.reachability import Proof
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.trio_reachability import prove_trio
@@ -16,8 +16,7 @@ from taskscope._table import AnyTask, TaskTable
 
 def prove_tasks(table: TaskTable, waited_for: object) -> Proof:
     """As `_proving.prove_tasks`. That the host can cancel a nursery that all of the tasks are in does not count."""
-    own = [link.holder for link in _links(table) if is_own(link.code)]
-    return _within_budget(table, [waited_for, *own], table.host)
+    return _within_budget(table, [waited_for, *own_coroutines(table.host)], table.host)
 
 
 def prove_while_host_waits(table: TaskTable, waited_for: object) -> Proof:

@@ -75,5 +75,14 @@ def attribute(obj: object, name: str) -> object:
 
 def is_of_backend(obj: object, name: str) -> bool:
     """Whether an object is of a class of AnyIO's asyncio backend. The classes are looked through, none is asked."""
-    kind = fields(sys.modules.get(_BACKEND)).get(name, UNKNOWN)
+    kind = class_of_backend(name)
     return any(base is kind for base in _mro(type(obj)))
+
+
+def is_exactly_of_backend(obj: object, name: str) -> bool:
+    """Whether an object is of such a class, and not of one derived from it."""
+    return type(obj) is class_of_backend(name)
+
+
+def class_of_backend(name: str) -> Any:
+    return fields(sys.modules.get(_BACKEND)).get(name, UNKNOWN)

@@ -45,11 +45,17 @@ def owning_group(task: AnyTask) -> tuple[Any, AnyTask | None]:
 
 def group_behind(callback: Any) -> object | None:
     """The task group of AnyIO's that has put a done callback on a task, None where it is not one of those."""
+    cell = cell_of_group(callback)
+    group: object = None if cell is None else cell.cell_contents
+    return group if is_of_backend(group, "TaskGroup") else None
+
+
+def cell_of_group(callback: Any) -> types.CellType | None:
+    """Where a done callback of a task of AnyIO's has the task group."""
     if type(callback) is not types.FunctionType or callback.__module__ != "anyio._backends._asyncio":
         return None
     cells = dict(zip(callback.__code__.co_freevars, callback.__closure__ or (), strict=True))
-    group = cells["self"].cell_contents if "self" in cells else None
-    return group if is_of_backend(group, "TaskGroup") else None
+    return cells.get("self")
 
 
 def group_name(group: object, opener: AnyTask | None) -> str:
@@ -80,6 +86,11 @@ def _holders(opener: AnyTask) -> Iterator[Any]:
     for link in task_chain(opener).links:
         if type(link.holder) in (types.CoroutineType, types.AsyncGeneratorType):
             yield link.holder
+    yield from suspended_generators()
+
+
+def suspended_generators() -> Iterator[Any]:
+    """The asynchronous generators of the running loop, as many as can be looked at."""
     for registry in registries_of_asyncio():
         references: list[weakref.ref[Any]] = list(registry.data)
         for reference in references[:_GENERATORS]:

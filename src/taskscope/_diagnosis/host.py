@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import sys
 from collections.abc import Container
-from types import CoroutineType, FrameType
+from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, Final, NamedTuple
 
 from taskscope._diagnosis.awaitables import coroutine_of
 from taskscope._diagnosis.awaiting import code_that_awaits, references_of
+from taskscope._diagnosis.folding import is_own
+from taskscope._diagnosis.own_attributes import has_own_attributes
 from taskscope._diagnosis.registries import count_strange_references
+from taskscope._diagnosis.stack import task_chain
+from taskscope._diagnosis.subgraph import class_of
 
 
 class Held(NamedTuple):
@@ -36,6 +41,12 @@ class Held(NamedTuple):
 
 
 NOT_HELD: Final = Held(0, 0, 0, ())
+
+_FRAMES: Final[dict[type[Any], str]] = {
+    CoroutineType: "cr_frame",
+    GeneratorType: "gi_frame",
+    AsyncGeneratorType: "ag_frame",
+}
 
 _SUSPENDABLE: Final = (
     inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
@@ -91,6 +102,31 @@ def held_now(task: asyncio.Task[Any] | None, frame: FrameType | None, registries
     references -= references_of(code_that_awaits(task), task)
     weak_references = count_strange_references(task, registries) or 0
     return Held(max(0, references), weak_references, max(0, of_coroutine), tuple(reversed(frames)))
+
+
+def code_of_host(tasks: list[Any], host: int | None, held: Held) -> tuple[list[int], list[int], set[int]]:
+    """The ids of the coroutines that a host's runner may hold, outermost first, of their frames, and of who awaits."""
+    found = next((task for task in tasks if id(task) == host), None)
+    if found is None or has_own_attributes(found):
+        return [], [], set()
+    coroutines = [link.holder for link in task_chain(found).links[: max(1, len(held.frames))]]
+    frames = [id(_frame_of(coroutine)) for coroutine in coroutines]
+    return list(map(id, coroutines)), frames, set(map(id, code_that_awaits(found)))
+
+
+def _frame_of(coroutine: Any) -> object:
+    name = _FRAMES.get(class_of(coroutine))
+    return None if name is None else getattr(coroutine, name)
+
+
+def own_coroutines(task: Any) -> list[object]:
+    """The coroutines of ours that a host has come to in the end: they hold what a scope works on.
+
+    Those further out hold the code of a user, such as `scoped` runs.
+    """
+    links = () if task is None else task_chain(task).links
+    backwards = itertools.dropwhile(lambda link: not is_own(link.code), reversed(links))
+    return [link.holder for link in itertools.takewhile(lambda link: is_own(link.code), backwards)]
 
 
 def _is_loop(frame: FrameType | None) -> bool:

@@ -21,7 +21,10 @@ from typing import Any, Final, cast
 
 from taskscope._diagnosis.awaitables import fields
 
-_FOR_EVER: Final = 1e9
+FOR_EVER: Final = "for ever"
+"""What a report says of a sleep that has no end."""
+
+_ENDLESS: Final = 1e9
 """Seconds: uvloop makes a hundred years of infinity."""
 
 Kind = str
@@ -100,7 +103,7 @@ def _barrier(holder: object) -> str | None:
 
 def timer_state(holder: object) -> str | None:
     left = _seconds_left(gc.get_referents(holder))
-    return None if left is None else "for ever" if left > _FOR_EVER else f"{left:.3g} s left"
+    return None if left is None else FOR_EVER if left > _ENDLESS else f"{left:.3g} s left"
 
 
 def _seconds_left(refs: Iterable[object]) -> float | None:

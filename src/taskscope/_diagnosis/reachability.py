@@ -14,17 +14,19 @@ import gc
 import itertools
 import sysconfig
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
-from types import AsyncGeneratorType, CellType, CoroutineType, GeneratorType
+from functools import partial
+from types import CellType
 from typing import Any, Final
 
 from taskscope._diagnosis.anyio_scopes import attribute, is_about_to_be_cancelled, scopes_round
-from taskscope._diagnosis.awaiting import code_that_awaits
+from taskscope._diagnosis.awaitables import is_done, is_task
+from taskscope._diagnosis.harmless import stay_stuck
 from taskscope._diagnosis.hidden_dicts import DICTS_CAN_BE_SEEN
-from taskscope._diagnosis.host import NOT_HELD, Held
+from taskscope._diagnosis.host import NOT_HELD, Held, code_of_host
 from taskscope._diagnosis.opaque import module_of
-from taskscope._diagnosis.own_attributes import has_own_attributes
+from taskscope._diagnosis.outer_groups import Harmless, OuterGroups
 from taskscope._diagnosis.registries import (
     callbacks_of,
     count_strange_references,
@@ -32,7 +34,6 @@ from taskscope._diagnosis.registries import (
     registries_of_anyio,
     registries_of_asyncio,
 )
-from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.stuck_with import stuck_with
 from taskscope._diagnosis.subgraph import GENERATORS, Subgraph, class_of
 
@@ -44,12 +45,6 @@ OWN_OBJECTS: Final = 30
 
 # What a task is held by when another one awaits it: that one's code, the list of a `gather`, the set of a task group.
 _HOLDERS: Final = GENERATORS | {id(list), id(set)}
-
-_FRAMES: Final[dict[type[Any], str]] = {
-    CoroutineType: "cr_frame",
-    GeneratorType: "gi_frame",
-    AsyncGeneratorType: "ag_frame",
-}
 
 # What a coroutine is held by when somebody runs or awaits it. Not its frame, for who has that has the variables, and no
 # dict: it can be that of the task, on the way to its code.
@@ -92,6 +87,7 @@ def prove(
     own_types: tuple[type, ...] = (),
     host: int | None = None,
     held: Held | None = None,
+    opener: Any = None,
 ) -> Proof:
     """The tasks of a list that nothing outside of them can wake.
 
@@ -107,12 +103,14 @@ def prove(
         not wake it.
     held: how the host was held when it began what it is stuck in. With more references now somebody else has come to
         hold it, who might do anything.
+    opener: a task that is alive, unless it is a bookkeeper, and of which it is known that it will do nothing to the
+        groups and cancel scopes that it is in, but to leave them.
     """
     if FREE_THREADED:
         return Proof({}, 0, "reference counts are not exact on this build of Python")
     if not DICTS_CAN_BE_SEEN:
         return Proof({}, 0, "the dicts of objects cannot be seen on this build of Python")
-    search = _Search(tasks, bookkeepers, registries, own_types, host, held)
+    search = _Search(tasks, bookkeepers, registries, own_types, host, held, opener)
     collecting = gc.isenabled()
     gc.disable()  # or a finalizer could change what is being looked at
     try:
@@ -133,23 +131,49 @@ class _Search:
         own_types: tuple[type, ...],
         host: int | None,
         held: Held | None,
+        opener: Any,
     ) -> None:
         self._tasks = tasks
+        self._opener = 0 if opener is None else id(opener)
+        self._outer = OuterGroups(tasks, opener)
+        self._books: list[tuple[int, int, int]] = []
         self._host = host
         self._held = held or NOT_HELD
-        self._coroutines, self._frames, self._awaiting = _code_of_host(tasks, host, self._held)
+        self._coroutines, self._frames, self._awaiting = code_of_host(tasks, host, self._held)
         self._host_ids = set(self._coroutines)
         if host is not None and self._coroutines:
             self._host_ids.add(host)
         self._known = callbacks_of((*registries_of_asyncio(), *registries_of_anyio(), *registries))
         limit = VISITED_LIMIT + OWN_OBJECTS * len(tasks)
-        self.graph = Subgraph([tasks, *bookkeepers], own_types, limit)
+        self.graph = Subgraph([tasks, self._outer.holders, *bookkeepers], own_types, limit)
 
     def stuck(self) -> dict[int, tuple[int, ...]]:
-        reached, position = self._reached(), self.graph.position
-        return stuck_with(self.graph, [task for task in self._tasks if position[id(task)] not in reached])
+        if not self._outer.units:
+            return stuck_with(self.graph, self._left(self._tasks))
+        self._books = list(self._outer.references(self.graph))
+        found = stay_stuck(self._tasks, partial(Harmless, self._outer), self._left)
+        places = {self.graph.position.get(unit, -1) for unit in self._outer.units}
+        return stuck_with(self.graph, found, passed=places)
 
-    def _reached(self) -> set[int]:
+    def _left(self, tasks: list[Any], harmless: Container[int] = ()) -> list[Any]:
+        """The tasks that nothing can wake, given which groups and cancel scopes round them count for nothing."""
+        reached = self._reached(tasks, harmless)
+        return [task for task in tasks if self.graph.position[id(task)] not in reached]
+
+    def _living_tasks(self, stuck: list[Any]) -> list[int]:
+        """The places of tasks that are alive, if some are stuck.
+
+        A task that is known only to its group is reached by nobody, but it goes on, or will when it is cancelled.
+        """
+        ids = {*map(id, stuck), *self.graph.bookkeepers}
+        if not self._outer.units:
+            return [
+                self.graph.position[key] for key in (self._opener,) if key not in ids and key in self.graph.position
+            ]
+        tasks = [obj for obj in self.graph.objects if is_task(obj) and id(obj) not in ids]
+        return [self.graph.position[id(task)] for task in tasks if not is_done(task)]
+
+    def _reached(self, tasks: list[Any], harmless: Container[int]) -> set[int]:
         """The places to which a way leads from anything that is alive."""
         graph, position = self.graph, self.graph.position
         own = {position[key] for key in graph.bookkeepers if key in position}
@@ -166,6 +190,10 @@ class _Search:
             and place not in quiet
             and self._is_alive(place, obj)
         ]
+        alive += self._living_tasks(tasks)
+        cut = {(start, end) for start, end, unit in self._books if unit in harmless}
+        if into_host is not None:
+            cut.add(into_host)
         reached = set(alive)
         holders = outside[position[self._host]] if self._host in self._host_ids else 0
         while True:
@@ -176,7 +204,7 @@ class _Search:
                 return reached
             place = alive.pop()
             for target in itertools.chain(graph.targets_of(place), graph.ways.get(place, ())):
-                if target in reached or (place, target) == into_host:
+                if target in reached or (place, target) in cut:
                     continue
                 if target in host and self._only_holds(graph.objects[place], target):
                     is_holder = target == position[self._host or 0]
@@ -253,18 +281,3 @@ class _Search:
         return number > 0 and has_strange_references(
             self.graph.objects[place], number, self._known, self.graph.position
         )
-
-
-def _code_of_host(tasks: list[Any], host: int | None, held: Held) -> tuple[list[int], list[int], set[int]]:
-    """The ids of the coroutines that a host's runner may hold, outermost first, of their frames, and of who awaits."""
-    found = next((task for task in tasks if id(task) == host), None)
-    if found is None or has_own_attributes(found):
-        return [], [], set()
-    coroutines = [link.holder for link in task_chain(found).links[: max(1, len(held.frames))]]
-    frames = [id(_frame_of(coroutine)) for coroutine in coroutines]
-    return list(map(id, coroutines)), frames, set(map(id, code_that_awaits(found)))
-
-
-def _frame_of(coroutine: Any) -> object:
-    name = _FRAMES.get(class_of(coroutine))
-    return None if name is None else getattr(coroutine, name)

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, final
 
 from taskscope._diagnosis.awaitables import field_of
+from taskscope._diagnosis.harmless import stay_stuck
 from taskscope._diagnosis.hidden_dicts import DICTS_CAN_BE_SEEN
 from taskscope._diagnosis.reachability import FREE_THREADED, OWN_OBJECTS, VISITED_LIMIT, Proof, callback_of
 from taskscope._diagnosis.registries import callbacks_of
@@ -36,8 +37,6 @@ from taskscope._diagnosis.trio_tree import (
     without_parents_of_others,
     without_upward,
 )
-
-_ROUNDS: Final = 10
 
 _PROXIES: Final[tuple[Any, ...]] = (weakref.ProxyType, weakref.CallableProxyType)
 
@@ -121,22 +120,12 @@ class _Search:
     def stuck(self) -> dict[int, tuple[int, ...]]:
         self._add_ways_of_tasks([*self._tasks, *self._parents])
         self._cut()
-        found = without_parents_of_others(self._fixed_point())
+        found = without_parents_of_others(stay_stuck(self._tasks, Harmless, self._left))
         return stuck_with(self.graph, found, lambda task: task, self._places_of_books())
 
-    def _fixed_point(self) -> list[Any]:
-        """The tasks that nothing can wake, if those cancel scopes are harmless that are so for these tasks.
-
-        At first every cancel scope is taken for harmless. Which are not can only be told of tasks that are stuck.
-        """
-        found, harmless = self._tasks, Harmless()
-        for _ in range(_ROUNDS):
-            reached = self._reached(found, harmless)
-            left = [task for task in found if self.graph.position[id(task)] not in reached]
-            if len(left) == len(found) and found is not self._tasks:
-                return found
-            found, harmless = left, Harmless(left)
-        return []
+    def _left(self, tasks: list[Any], harmless: Harmless) -> list[Any]:
+        reached = self._reached(tasks, harmless)
+        return [task for task in tasks if self.graph.position[id(task)] not in reached]
 
     def _outside(self, tasks: list[Any], harmless: Harmless) -> list[int]:
         """How many references there are to each object from outside of the graph and of Trio's books."""

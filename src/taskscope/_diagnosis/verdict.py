@@ -7,6 +7,8 @@ import types
 from typing import Any, Final
 
 from taskscope._diagnosis.awaitables import UNKNOWN, is_done, waiter_of
+from taskscope._diagnosis.primitives import FOR_EVER, timer_state
+from taskscope._diagnosis.safely import safely
 from taskscope._diagnosis.stack import Chain
 from taskscope._diagnosis.trio_tasks import is_trio_task
 from taskscope._diagnosis.trio_wait_point import trio_verdict
@@ -24,14 +26,15 @@ def verdict(task: Any, chain: Chain) -> Verdict:
     Returns:
         `"runnable"` when nothing keeps it from going on: it runs, has not started, has only given way to others, or
         what it waited for is done. `"sleeping"` when it waits for time to pass in `asyncio.sleep`, or in Trio's.
-        `"blocked"` in all other cases, also where it cannot be told.
+        `"blocked"` in all other cases, also where it cannot be told, and in a sleep that has no end.
     """
     if is_trio_task(task):
         return trio_verdict(task, chain)
     if _can_go_on(task, chain):
         return "runnable"
     if chain.links and chain.links[-1].code is _SLEEP:
-        return "sleeping"
+        left = safely(lambda: timer_state(chain.links[-1].holder), "")
+        return "blocked" if left == FOR_EVER else "sleeping"
     return "blocked"
 
 
