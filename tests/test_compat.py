@@ -59,7 +59,6 @@ def test_planted_regressions_are_seen_in_a_suite_that_pytest_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compare, "RERUNS", 0)  # they are tested below, where they cost nothing
-    monkeypatch.setenv("PYTEST_ADDOPTS", "")
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     folder = tmp_path / "planted-1"
     folder.mkdir()
@@ -73,7 +72,7 @@ def test_planted_regressions_are_seen_in_a_suite_that_pytest_runs(
         left_out={},
         named={"test_planted.py::test_that_a_factory_breaks": "asserts that there is none"},
     )
-    suite = library.described()
+    suite = library.described(("scope",))
     runner = Runner(2, library.runner(Place(tmp_path, Path(sys.executable))))
 
     runs = runner.run((mode, "test_planted.py") for mode in ("plain", "scope"))

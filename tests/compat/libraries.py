@@ -15,7 +15,6 @@ from outcomes import ModuleRun, exit_of, run_process
 from packages import Package, Place
 
 HERE = Path(__file__).parent
-VARIANTS = ("installed", "scope")
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,12 @@ class Library:
     left_out: Mapping[str, str]
     named: Mapping[str, str]
 
-    def described(self) -> Suite:
+    def described(self, variants: Sequence[str]) -> Suite:
         return Suite(
             name=self.package.folder,
             modules=self.modules,
-            factory_controls=dict.fromkeys(VARIANTS, "any-factory"),
-            wrapper_controls=dict.fromkeys(VARIANTS, "any-wrapper"),
+            factory_controls=dict.fromkeys(variants, "any-factory"),
+            wrapper_controls=dict.fromkeys(variants, "any-wrapper"),
             wrapper="contextlib.nullcontext()",
             named=self.named,
             module_of=lambda test: next(module for module in self.modules if test.startswith(module)),
@@ -79,7 +78,8 @@ class Library:
 def _environment(mode: str) -> dict[str, str]:
     path = os.pathsep.join(map(str, (HERE / "plugins", HERE.parents[1] / "src")))
     ours = {"PYTEST_PLUGINS": "compat_injecting", "COMPAT_MODE": mode} if mode != "plain" else {}
-    return {**os.environ, "PYTHONPATH": path, **ours}
+    inherited = {name: value for name, value in os.environ.items() if name not in ("TASKSCOPE", "PYTEST_ADDOPTS")}
+    return {**inherited, "PYTHONPATH": path, **ours}
 
 
 def _no_ipv6() -> list[str]:

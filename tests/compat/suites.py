@@ -1,11 +1,11 @@
 """AnyIO's and Trio's own test suites with taskscope under them, compared with the same suites without.
 
-    python tests/compat/suites.py [anyio] [trio] [--jobs N] [--rounds N] [--folder FOLDER] [--verbose]
+    python tests/compat/suites.py [anyio] [trio] [--no-scope] [--jobs N] [--rounds N] [--folder FOLDER] [--verbose]
 
-The suites come from their source distributions and are run in three ways: plainly; with `taskscope.install()` at the
-start of whatever a test runs in an event loop (variant "installed"); and with a `TaskScope` round it (variant "scope").
-A test that passes plainly has to pass in both variants. `compare.Comparison` says how what fails without being our
-fault is told apart.
+The suites come from their source distributions and are run in two ways: plainly; and with `taskscope.install()` at the
+start of whatever a test runs in an event loop, and a `TaskScope` round it (variant "scope"). A test that passes plainly
+has to pass with us. `compare.Comparison` says how what fails without being our fault is told apart. With `--no-scope`
+they are run with the factory or instrument only, too (variant "installed").
 
 The time that tests take is compared over `--rounds` runs, plain and with us side by side. It is told, and not judged:
 most of it is the tests' own waiting.
@@ -22,11 +22,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import packages
 from compare import compare, outcomes_of, stale_exceptions, test_seconds
-from libraries import LIBRARIES, VARIANTS, Library, has_ipv6
+from libraries import LIBRARIES, Library, has_ipv6
 from named_exceptions import LIMIT
 from outcomes import Runner, Runs
 from telling import tell, verdict
@@ -51,10 +52,10 @@ def main() -> int:
 
 def _compare(library: Library, place: packages.Place, arguments: argparse.Namespace) -> int:
     started = time.monotonic()
-    suite = library.described()
+    suite = library.described(("installed", "scope") if arguments.no_scope else ("scope",))
     runner = Runner(arguments.jobs, library.runner(place))
     # Beside each other, so that the two have the same machine.
-    pairs = [(mode, module) for module in suite.modules for mode in ("plain", *VARIANTS)]
+    pairs = [(mode, module) for module in suite.modules for mode in ("plain", *suite.variants)]
     rounds: list[Runs] = [runner.run(pairs) for _ in range(arguments.rounds)]
     runs = rounds[0]
     plain = outcomes_of("plain", runs)
@@ -62,7 +63,7 @@ def _compare(library: Library, place: packages.Place, arguments: argparse.Namesp
         print(f"compat: not one test of {suite.name} ran", file=sys.stderr)
         print(*(run.log for run in runs.values()), sep="\n", file=sys.stderr)
         return 2
-    comparisons = [compare(variant, runs, runner, suite) for variant in VARIANTS]
+    comparisons = [compare(variant, runs, runner, suite) for variant in suite.variants]
     stale = stale_exceptions(comparisons, suite)
 
     version = platform.python_version()
@@ -74,13 +75,13 @@ def _compare(library: Library, place: packages.Place, arguments: argparse.Namesp
     if not has_ipv6():
         print("left out: what has ipv6 in its name, for this machine has none")
     tell(suite, comparisons, stale, runs, arguments.verbose)
-    print(f"compat {suite.name} on {version}: {verdict(comparisons)}; {_times(rounds)}")
+    print(f"compat {suite.name} on {version}: {verdict(comparisons)}; {_times(rounds, suite.variants)}")
     return 1 if stale or any(comparison.regressions for comparison in comparisons) else 0
 
 
-def _times(rounds: list[Runs]) -> str:
+def _times(rounds: list[Runs], variants: Sequence[str]) -> str:
     texts: list[str] = []
-    for variant in VARIANTS:
+    for variant in variants:
         seconds = [test_seconds(variant, runs) for runs in rounds]
         ratio = statistics.median(ours / plain for plain, ours in seconds)
         texts.append(f"{ratio:.3f} {variant}")
@@ -90,6 +91,7 @@ def _times(rounds: list[Runs]) -> str:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="AnyIO's and Trio's own suites with taskscope, compared with without.")
     parser.add_argument("suites", metavar="SUITE", nargs="*", help=f"{' or '.join(LIBRARIES)} (default: both)")
+    parser.add_argument("--no-scope", action="store_true", help="also with the factory or instrument only")
     parser.add_argument("--jobs", metavar="N", type=int, default=2, help="processes at a time (default: 2)")
     parser.add_argument("--rounds", metavar="N", type=int, default=1, help="runs for the time (default: 1)")
     parser.add_argument("--folder", help="where the suites are kept for the next run (default: nowhere)")

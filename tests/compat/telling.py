@@ -42,7 +42,7 @@ def _tell_details(suite: Suite, comparison: Comparison, runs: Runs, verbose: boo
         print(
             f"{variant}: with {suite.wrapper} in the scope's place these fail too: {_counts(suite, comparison.objects)}"
         )
-    if verbose:
+    if verbose and comparison.objects:
         print(_indent("\n".join(comparison.objects)))
 
     missing = [test for test, outcome in comparison.regressions.items() if outcome.word == "missing"]

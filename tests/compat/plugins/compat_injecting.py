@@ -6,7 +6,7 @@ Loaded by `PYTEST_PLUGINS`, so that the pytests that tests start are concerned a
 the environment variable `COMPAT_MODE`:
 
 `installed` `taskscope.install()` at the start, and no scope.
-`scope`     a `TaskScope`.
+`scope`     that, and a `TaskScope`. It tells nobody of leaks: here only interference is of interest.
 `any-factory`, `any-wrapper`
             the controls, which have the shape of the two and none of our code: a task factory or an instrument that
             does nothing but hold some tasks for a while, as ours does, and a `nullcontext()`.
@@ -24,42 +24,20 @@ import functools
 import inspect
 import os
 from asyncio import runners
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 import trio
 
+import taskscope
+
 AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
 
 
-@contextlib.asynccontextmanager
-async def _installed() -> AsyncIterator[None]:
-    import taskscope
-
-    taskscope.install()
-    yield
-
-
 def _scope() -> AbstractAsyncContextManager[Any]:
-    import taskscope
-
     return taskscope.TaskScope("compat", on_leak="ignore")
-
-
-@contextlib.asynccontextmanager
-async def _any_factory() -> AsyncIterator[None]:
-    _install_any_factory()
-    yield
-
-
-_OPEN: dict[str, Callable[[], AbstractAsyncContextManager[Any]]] = {
-    "installed": _installed,
-    "scope": _scope,
-    "any-factory": _any_factory,
-    "any-wrapper": contextlib.nullcontext,
-}
 
 
 # The tasks that the controls hold: those made last, and for an instrument those that have not ended.
@@ -91,12 +69,22 @@ class _AnyInstrument(trio.abc.Instrument):
         _running.discard(task)
 
 
+# For each mode what is done at the start, and what is then opened.
+_MODES: dict[str, tuple[Callable[[], object], Callable[[], AbstractAsyncContextManager[Any]]]] = {
+    "installed": (taskscope.install, contextlib.nullcontext),
+    "scope": (taskscope.install, _scope),
+    "any-factory": (_install_any_factory, contextlib.nullcontext),
+    "any-wrapper": (lambda: None, contextlib.nullcontext),
+}
+
+
 def wrapped(function: AsyncFunction) -> AsyncFunction:
     """`function`, with what the mode asks for round its body."""
-    open_round = _OPEN[os.environ["COMPAT_MODE"]]
+    start, open_round = _MODES[os.environ["COMPAT_MODE"]]
 
     @functools.wraps(function)
     async def run(*args: Any, **kwargs: Any) -> Any:
+        start()
         async with open_round():
             return await function(*args, **kwargs)
 
