@@ -98,6 +98,7 @@ class OuterGroups:
         self.units: dict[int, list[Reach]] = {}
         self.waiting: dict[int, int] = {}
         self._reach: dict[int, Reach] = {}
+        self._entered: dict[int, set[int]] = {}
         if host is None:
             return
         groups = list(_groups_round([host, *tasks]))
@@ -108,7 +109,7 @@ class OuterGroups:
             if is_task(opener) and id(opener) not in candidates:
                 self._add(opener, [group for group, its_opener in groups if its_opener is opener])
         if self.units:
-            self.holders += [generator for generator in suspended_generators() if self._has_opened(generator)]
+            self._add_generators()
         else:
             self.holders.clear()
 
@@ -124,11 +125,22 @@ class OuterGroups:
         coroutines = [link.holder for link in task_chain(opener).links if type(link.holder) is not types.CodeType]
         if _is_under_timeout(coroutines):
             return
-        self.holders += coroutines
         held = [ref for coroutine in coroutines for ref in gc.get_referents(coroutine)]
+        entered: set[int] = set()
         for unit in map(unit_behind, [*held, *groups, *scopes_round(opener)]):
             if unit is not None and _opener_of(unit) is opener and _is_open(unit):
+                entered.add(id(unit))
                 self.units[id(unit)] = self._waves(unit)
+        self.holders += coroutines
+        self._entered |= dict.fromkeys(map(id, coroutines), entered)
+
+    def _add_generators(self) -> None:
+        for generator in suspended_generators():
+            managers = [ref for ref in gc.get_referents(generator) if id(unit_behind(ref)) in self.units]
+            entered = {id(unit_behind(ref)) for ref in managers if line_of_block(generator, ref) is not None}
+            if entered:
+                self.holders.append(generator)
+                self._entered[id(generator)] = entered
 
     def _waves(self, unit: object) -> list[Reach]:
         """What is cancelled with a unit, and with each group at whose end one of the cancelled tasks waits."""
@@ -140,21 +152,16 @@ class OuterGroups:
                 waves.append(self._reach[group])
         return waves
 
-    def _has_opened(self, generator: Any) -> bool:
-        managers = [ref for ref in gc.get_referents(generator) if id(unit_behind(ref)) in self.units]
-        return any(line_of_block(generator, manager) is not None for manager in managers)
-
     def references(self, graph: Subgraph) -> Iterator[tuple[int, int, int]]:
         """The references that are books: the places from which and to which they lead, and of which unit, by its id."""
         upward = {id(class_of_backend(name)): field for name, field in _UPWARD.items()}
-        inside = set(map(id, self.holders))
         for place, obj in enumerate(graph.objects):
             kind = class_of(obj)
-            if id(obj) in inside:
+            if id(obj) in self._entered:
                 for target in set(graph.targets_of(place)):
-                    unit = unit_behind(graph.objects[target])
-                    if id(unit) in self.units:
-                        yield place, target, id(unit)
+                    unit = id(unit_behind(graph.objects[target]))
+                    if unit in self._entered[id(obj)]:
+                        yield place, target, unit
             elif id(kind) in upward:
                 scope = attribute(obj, upward[id(kind)])
                 yield from self._found(graph, obj, scope)
