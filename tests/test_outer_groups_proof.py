@@ -14,6 +14,7 @@ import anyio.abc
 import pytest
 from conftest import Run
 
+import taskscope
 from taskscope import TaskScope
 
 HAS_HANDLES = hasattr(anyio, "TaskHandle")
