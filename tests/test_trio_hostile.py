@@ -22,7 +22,7 @@ from taskscope import Report, TaskScope
 
 GRACE = 0.05
 CANCEL_TIMEOUT = 0.3
-MARGIN = 0.5
+MARGIN = 1.0
 """Seconds that an exit may take beside its grace and its cancel_timeout."""
 
 
