@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import replace
 from types import FrameType
 from typing import final
 
-from taskscope._backends._backend import Backend
 from taskscope._closing import DESCRIBED_LIMIT
 from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._diagnosis.host import NOT_HELD, Held
@@ -102,19 +100,6 @@ class BodyEnd:
             self.tasks[task] = diagnosis.record(task, rows.get(task, NO_SITE))
             self._table.backend.watch_end(task)
         self._cancel.cancel()
-
-
-def with_end(backend: Backend, task: AnyTask, record: TaskRecord, leak: TaskRecord | None) -> TaskRecord:
-    """The record of a task as it was when the body was ended, with what became of it.
-
-    leak: its record as a leak of the scope, None where it ended when the body was cancelled.
-    """
-    if leak is not None:
-        end = {field: getattr(leak, field) for field in ("outcome", "outcome_detail", "owner", "closed_scope")}
-        return replace(record, **end)
-    if not backend.is_done(task):
-        return record
-    return replace(record, outcome=backend.outcome(task)[0])
 
 
 def is_called_by_async_generator(frame: FrameType) -> bool:

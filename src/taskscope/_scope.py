@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self, final
 from taskscope._acting import act, tell_of_abandoned
 from taskscope._backends._backend import Backend, Tracking
 from taskscope._backends._here import backend_here
-from taskscope._body import BodyEnd, is_called_by_async_generator, with_end
+from taskscope._body import BodyEnd, is_called_by_async_generator
 from taskscope._closing import DESCRIBED_LIMIT, Closing
-from taskscope._diagnosis.describe import describe, safe_repr
+from taskscope._diagnosis.describe import safe_repr
 from taskscope._diagnosis.diagnosis import Diagnosis
-from taskscope._diagnosis.stack import task_chain
 from taskscope._errors import TaskScopeError
+from taskscope._exit_report import exit_report, records_of_given
 from taskscope._handing import backend_for
 from taskscope._lost import describe_loss, recover_tasks
 from taskscope._off import is_off
@@ -351,34 +351,8 @@ class TaskScope:
         return None if intact else describe_loss(self._tracking, recovered)
 
     def _make_report(self, closing: Closing, lost: str | None) -> Report:
-        is_done = self._table.backend.is_done
-        body_tasks = self._body_end.tasks if self._body_end is not None and self._body_end.fired else None
-        leaks = dict(closing.leaks)
-        for task, record in (body_tasks or {}).items():
-            leaks[task] = with_end(self._table.backend, task, record, closing.leaks.get(task))
-        return Report(
-            self.name,
-            phase="exit" if body_tasks is None else "body",
-            body=self._body_end.body if self._body_end is not None else None,
-            leaks=tuple(leaks.values()),
-            late=tuple(closing.late),
-            survivors=tuple(closing.survivors.values()),
-            transferred=(*self._records_of_handed_off(), *closing.transferred.values()),
-            ignored=tuple(closing.ignored.values()),
-            inherited=tuple(record for task, record in (self._inherited or {}).items() if not is_done(task)),
-            coverage=closing.coverage,
-            leaks_omitted=closing.omitted,
-            spawned=self._table.spawned,
-            settled_after=closing.settled_after,
-            tracking_lost=lost,
-        )
-
-    def _records_of_handed_off(self) -> tuple[TaskRecord, ...]:
-        is_done = self._table.backend.is_done
-        given = [(task, reason, row) for task, (reason, row) in (self._handed_off or {}).items() if not is_done(task)]
-        return tuple(
-            replace(describe(task, row, task_chain(task)), outcome_detail=reason) for task, reason, row in given
-        )
+        given = () if self._handed_off is None else records_of_given(self._table.backend, self._handed_off)
+        return exit_report(self._table, closing, self._body_end, given, self._inherited or {}, lost)
 
     def _bequeath(self, survivors: Mapping[AnyTask, TaskRecord]) -> None:
         heir = self._table.open_ancestor()
