@@ -73,7 +73,7 @@ def _compare(library: Library, place: packages.Place, arguments: argparse.Namesp
     for test, reason in library.left_out.items():
         print(f"left out: {test}: {reason}")
     if not has_ipv6():
-        print("left out: what has ipv6 in its name, for this machine has none")
+        print("left out: what has ipv6 or dualstack in its name, for here localhost has no address of IPv6's")
     tell(suite, comparisons, stale, runs, arguments.verbose)
     print(f"compat {suite.name} on {version}: {verdict(comparisons)}; {_times(rounds, suite.variants)}")
     return 1 if stale or any(comparison.regressions for comparison in comparisons) else 0
