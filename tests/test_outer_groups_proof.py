@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import sys
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
@@ -198,9 +199,10 @@ PROVABLE = [
     with_a_group_of_its_own,
     two_that_are_cancelled_together,
     beside_one_who_goes_on,
-    in_the_group_of_a_context_manager,
     in_a_group_that_nested_functions_share,
 ]
+if sys.version_info < (3, 14):  # later ones do not show what a suspended generator has borrowed
+    PROVABLE.append(in_the_group_of_a_context_manager)
 
 
 @pytest.mark.parametrize("program", PROVABLE, ids=lambda program: program.__name__)
