@@ -88,7 +88,7 @@ def test_planted_regressions_are_seen_in_a_suite_that_pytest_runs(
     assert found.objects == ["test_planted.py::test_that_a_wrapper_breaks"]
     assert found.flaky == []
     assert found.passed_plain == 7  # the process is one
-    assert found.test_seconds[0] > 0
+    assert compare.seconds_of_tests("scope", "plain", [runs]) > 0
     assert compare.stale_exceptions([found], suite) == []
 
 
@@ -102,7 +102,7 @@ def compared(results: Results, **described: Any) -> compare.Comparison:
     def run_module(mode: str, module: str, timeout: float) -> ModuleRun:
         runs = left[mode]
         words = runs.pop(0) if len(runs) > 1 else runs[0]
-        return ModuleRun({test: Outcome(word, seconds=1.0) for test, word in words.items()})
+        return ModuleRun({test: Outcome(word) for test, word in words.items()})
 
     suite = compare.Suite(
         name="suite",
@@ -151,10 +151,23 @@ def test_a_named_exception_has_to_fail_with_another_factory() -> None:
     assert list(compared({**results, "any-factory": [FAILED]}).regressions) == ["t"]
 
 
-def test_what_fails_without_us_is_not_compared_and_its_time_not_counted() -> None:
+def test_what_fails_without_us_is_not_compared() -> None:
     found = compared({"plain": [{"t": "failed", "u": "passed"}], "scope": [{"t": "passed", "u": "passed"}]} | CONTROLS)
     assert (found.passed_plain, found.passed_with_us, found.regressions) == (1, 1, {})
-    assert found.test_seconds == (1.0, 1.0)
+
+
+def test_the_fastest_run_counts_of_what_passes_each_time() -> None:
+    def run(**seconds: float) -> ModuleRun:
+        return ModuleRun(
+            {test: Outcome("passed" if took else "failed", seconds=took) for test, took in seconds.items()}
+        )
+
+    rounds = [
+        {("plain", "m"): run(t=3.0, u=1.0, v=0), ("scope", "m"): run(t=4.0, u=5.0, v=1.0)},
+        {("plain", "m"): run(t=2.0, u=1.0, v=7.0), ("scope", "m"): run(t=6.0, u=4.0, v=1.0)},
+    ]
+    assert compare.seconds_of_tests("plain", "scope", rounds) == 3.0
+    assert compare.seconds_of_tests("scope", "plain", rounds) == 8.0
 
 
 def test_an_exception_that_nothing_needs_any_more_is_stale() -> None:

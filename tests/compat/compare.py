@@ -51,7 +51,6 @@ class Comparison:
             loop.
         flaky: It failed in one run and passed in another of the same kind.
         regressions: All others, with their outcome with us.
-        test_seconds: What the tests took that passed both times: plainly, and with us. 0 where the suite does not say.
     """
 
     variant: str
@@ -63,7 +62,6 @@ class Comparison:
     flaky: list[str] = field(default_factory=list)
     regressions: dict[str, Outcome] = field(default_factory=dict)
     seconds: float = 0.0
-    test_seconds: tuple[float, float] = (0.0, 0.0)
 
 
 def compare(variant: str, runs: Runs, runner: Runner, suite: Suite) -> Comparison:
@@ -74,7 +72,6 @@ def compare(variant: str, runs: Runs, runner: Runner, suite: Suite) -> Compariso
     result = Comparison(variant, len(passed), len(passed) - len(failed))
     result.handed_off = sum(outcome.handed_off > 0 for outcome in ours.values())
     result.seconds = sum(run.seconds for (mode, _), run in runs.items() if mode == variant)
-    result.test_seconds = test_seconds(variant, runs)
 
     def parts(tests: Iterable[str]) -> list[str]:
         return sorted(set(map(suite.part_of, tests)))
@@ -120,10 +117,15 @@ def outcomes_of(mode: str, runs: Mapping[tuple[str, str], ModuleRun]) -> dict[st
     return {test: outcome for key, run in runs.items() if key[0] == mode for test, outcome in run.outcomes.items()}
 
 
-def test_seconds(variant: str, runs: Runs) -> tuple[float, float]:
-    plain, ours = outcomes_of("plain", runs), outcomes_of(variant, runs)
-    both = [test for test in plain if plain[test].word == ours.get(test, MISSING).word == "passed"]
-    return sum(plain[test].seconds for test in both), sum(ours[test].seconds for test in both)
+def seconds_of_tests(mode: str, beside: str, rounds: Sequence[Runs]) -> float:
+    """What the tests took in a mode that passed in it and in another each time: of each the fastest run.
+
+    Of a machine that others use too the fastest says most.
+    """
+    words = [outcomes_of(one, runs) for runs in rounds for one in (mode, beside)]
+    took = [outcomes_of(mode, runs) for runs in rounds]
+    tests = [test for test in took[0] if all(found.get(test, MISSING).word == "passed" for found in words)]
+    return sum(min(found[test].seconds for found in took) for test in tests)
 
 
 def _not_passed(tests: Iterable[str], outcomes: Mapping[str, Outcome]) -> set[str]:

@@ -27,6 +27,8 @@ class Library:
         root: The folder that the modules are relative to.
         options: pytest's options.
         left_out: Tests that do not run, with reasons.
+        named: Its named exceptions.
+        rounds: How often it runs to tell what time it takes.
     """
 
     package: Package
@@ -35,6 +37,7 @@ class Library:
     options: Sequence[str]
     left_out: Mapping[str, str]
     named: Mapping[str, str]
+    rounds: int = 1
 
     def described(self, variants: Sequence[str]) -> Suite:
         return Suite(
@@ -146,6 +149,7 @@ TRIO_LIBRARY = Library(
     options=("--skip-optional-imports",),
     left_out={},
     named=TRIO,
+    rounds=3,  # it takes some seconds only
 )
 
 LIBRARIES = {"anyio": ANYIO_LIBRARY, "trio": TRIO_LIBRARY}

@@ -7,8 +7,8 @@ start of whatever a test runs in an event loop, and a `TaskScope` round it (vari
 has to pass with us. `compare.Comparison` says how what fails without being our fault is told apart. With `--no-scope`
 they are run with the factory or instrument only, too (variant "installed").
 
-The time that tests take is compared over `--rounds` runs, plain and with us side by side. It is told, and not judged:
-most of it is the tests' own waiting.
+The time that tests take, of each the fastest of some rounds, plain and with us side by side, is told and not judged:
+what else the machine does decides too much.
 
 Exit code: 0, or 1 when a test regressed, or 2 when the comparison cannot be made.
 """
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import packages
-from compare import compare, outcomes_of, stale_exceptions, test_seconds
+from compare import compare, outcomes_of, seconds_of_tests, stale_exceptions
 from libraries import LIBRARIES, Library, has_ipv6
 from named_exceptions import LIMIT
 from outcomes import Runner, Runs
@@ -56,7 +55,7 @@ def _compare(library: Library, place: packages.Place, arguments: argparse.Namesp
     runner = Runner(arguments.jobs, library.runner(place))
     # Beside each other, so that the two have the same machine.
     pairs = [(mode, module) for module in suite.modules for mode in ("plain", *suite.variants)]
-    rounds: list[Runs] = [runner.run(pairs) for _ in range(arguments.rounds)]
+    rounds: list[Runs] = [runner.run(pairs) for _ in range(arguments.rounds or library.rounds)]
     runs = rounds[0]
     plain = outcomes_of("plain", runs)
     if len(plain) <= len(suite.modules):  # the processes count as tests
@@ -79,13 +78,12 @@ def _compare(library: Library, place: packages.Place, arguments: argparse.Namesp
     return 1 if stale or any(comparison.regressions for comparison in comparisons) else 0
 
 
-def _times(rounds: list[Runs], variants: Sequence[str]) -> str:
-    texts: list[str] = []
+def _times(rounds: Sequence[Runs], variants: Sequence[str]) -> str:
+    ratios: list[str] = []
     for variant in variants:
-        seconds = [test_seconds(variant, runs) for runs in rounds]
-        ratio = statistics.median(ours / plain for plain, ours in seconds)
-        texts.append(f"{ratio:.3f} {variant}")
-    return f"time of tests with us / without: {', '.join(texts)} (median of {len(rounds)})"
+        ours, plain = (seconds_of_tests(*modes, rounds) for modes in ((variant, "plain"), ("plain", variant)))
+        ratios.append(f"{ours / plain:.3f} {variant}")
+    return f"time of tests with us / without: {', '.join(ratios)} ({len(rounds)} rounds)"
 
 
 def _parse() -> argparse.Namespace:
@@ -93,7 +91,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("suites", metavar="SUITE", nargs="*", help=f"{' or '.join(LIBRARIES)} (default: both)")
     parser.add_argument("--no-scope", action="store_true", help="also with the factory or instrument only")
     parser.add_argument("--jobs", metavar="N", type=int, default=2, help="processes at a time (default: 2)")
-    parser.add_argument("--rounds", metavar="N", type=int, default=1, help="runs for the time (default: 1)")
+    parser.add_argument("--rounds", metavar="N", type=int, help="runs for the time (default: 1 or 3, by suite)")
     parser.add_argument("--folder", help="where the suites are kept for the next run (default: nowhere)")
     parser.add_argument("--verbose", action="store_true", help="name every test that is not compared, not only count")
     arguments = parser.parse_args()
@@ -101,8 +99,9 @@ def _parse() -> argparse.Namespace:
     if unknown:
         parser.error(f"no such suite: {', '.join(sorted(unknown))}")
     for name in ("jobs", "rounds"):
-        if getattr(arguments, name) < 1:
-            parser.error(f"--{name} {getattr(arguments, name)}: must be at least 1")
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name} {value}: must be at least 1")
     return arguments
 
 
