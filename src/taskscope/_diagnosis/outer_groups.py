@@ -21,8 +21,8 @@ from taskscope._diagnosis.with_blocks import line_of_block
 
 _FIELDS: Final = frozenset(
     {
-        *("_aborting", "_base_error", "_entered", "_errors", "_exiting", "_loop", "_on_completed_fut"),
-        *("_parent_cancel_requested", "_parent_task", "_tasks"),
+        *("_aborting", "_base_error", "_cancel_on_enter", "_entered", "_errors", "_exiting", "_loop"),
+        *("_on_completed_fut", "_parent_cancel_requested", "_parent_task", "_tasks"),
     }
 )
 _FIELDS_OF_ANYIO: Final = frozenset(
