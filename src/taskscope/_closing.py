@@ -72,6 +72,12 @@ class Closing:
         return max(0.0, self._settled - self._started)
 
     async def run(self, *, grace: bool) -> None:
+        try:
+            await self._run(grace=grace)
+        finally:
+            self._clock.close()
+
+    async def _run(self, *, grace: bool) -> None:
         pending = self._pending()
         if pending and grace:
             pending = await self._wait_out_grace(pending)

@@ -64,8 +64,9 @@ def _prove(backend: Backend, tasks: list[Any], bookkeepers: Iterable[object], op
 def _own_types() -> tuple[type, ...]:
     """Classes of ours whose instances hold tasks only to look at them or to cancel them."""
     from taskscope._backends._trio import BodyCancel, Timer
+    from taskscope._backends._trio_clock import Outcomes
     from taskscope._body import BodyEnd
     from taskscope._closing import Closing
     from taskscope._watch import BodyWatch
 
-    return TaskTable, BodyEnd, BodyCancel, BodyWatch, Closing, Timer
+    return TaskTable, BodyEnd, BodyCancel, BodyWatch, Closing, Outcomes, Timer

@@ -28,6 +28,9 @@ class AsyncioClock:
         self._helped = 0.0
         self._patience = PATIENCE
 
+    def close(self) -> None:
+        pass  # no wait leaves anything behind
+
     def time(self) -> float:
         return self._loop.time() + self._helped
 

@@ -86,7 +86,11 @@ class Clock(Protocol):
 
     def time(self) -> float: ...
     async def wait_ended(self, tasks: Iterable[AnyTask], deadline: float) -> None:
-        """Returns when all tasks have ended or it is `deadline`, leaving nothing behind."""
+        """Returns when all tasks have ended or it is `deadline`."""
+        ...
+
+    def close(self) -> None:
+        """Leaves nothing behind."""
         ...
 
 

@@ -38,6 +38,10 @@ class TrioClock:
     def __init__(self) -> None:
         self._helped = 0.0
         self._patience = PATIENCE
+        self._outcomes = Outcomes()
+
+    def close(self) -> None:
+        self._outcomes.stop()
 
     def time(self) -> float:
         return trio.current_time() + self._helped
@@ -46,6 +50,7 @@ class TrioClock:
         seconds = max(0.0, deadline - self.time())
         watchdog = _watchdog_if_needed(seconds)
         wait = _Wait(task for task in tasks if task in task._runner.tasks)
+        self._outcomes.watch(wait.left)
         await wait.until(trio.current_time() + seconds, watchdog)
         if watchdog is not None and watchdog.has_fired:
             self._helped += max(0.0, deadline - self.time())
@@ -84,9 +89,6 @@ class _Wait(trio.abc.Instrument):
     def __init__(self, tasks: Iterable[Any]) -> None:
         self.left: set[Any] = set(tasks)
         self._released = trio.Event()
-        self._known_errors = {id(error) for task in self.left for error in _errors_beside(task)}
-        # By their ids: whoever holds a frame holds all that its code has in its variables.
-        self._frames = {task: id(task.coro.cr_frame) for task in self.left}
 
     def left_to_the_world(self) -> bool:
         """Whether any of the tasks waits for what is outside of the run, a socket or a thread."""
@@ -112,9 +114,34 @@ class _Wait(trio.abc.Instrument):
         if task not in self.left:
             return
         self.left.discard(task)
-        _ended[task] = self._outcome_of(task)
         if not self.left:
             self._released.set()
+
+
+@final
+class Outcomes(trio.abc.Instrument):
+    """Sees how tasks end, from the first wait of an exit to its end: they can end between two waits as well."""
+
+    def __init__(self) -> None:
+        # By their ids: whoever holds a frame holds all that its code has in its variables.
+        self._frames: dict[Any, int] = {}
+        self._known_errors: set[int] = set()
+
+    def watch(self, tasks: Iterable[Any]) -> None:
+        for task in tasks:
+            if task not in self._frames:
+                self._frames[task] = id(task.coro.cr_frame)
+                self._known_errors.update(map(id, _errors_beside(task)))
+        if self._frames:
+            trio.lowlevel.add_instrument(self)  # does nothing the second time
+
+    def stop(self) -> None:
+        with suppress(KeyError, RuntimeError):
+            trio.lowlevel.remove_instrument(self)
+
+    def task_exited(self, task: Task) -> None:
+        if task in self._frames:
+            _ended[task] = self._outcome_of(task)
 
     def _outcome_of(self, task: Any) -> tuple[Outcome, BaseException | None]:
         """How a task has just ended: its nursery keeps what its tasks raise until all of them have ended."""
