@@ -29,6 +29,10 @@ PROVEN_LIMIT = 2_000
 WAITED_FOR_LIMIT = 200
 """With more pending tasks than this the grace is waited out without asking whether that is in vain."""
 
+EXTRA_TURNS = 50
+"""Turns of the loop that runnable tasks still get when a deadline has passed: the loop may have been blocked all along,
+or its clock jumped."""
+
 _ANYBODYS = "which may run in the middle of anybody's code: whose task it is cannot be told"
 
 FIRST_LOOK = 0.005
@@ -191,10 +195,16 @@ class Closing:
                 break
             pause *= 2
         if pending:
-            await self.guarded(self.backend.settle(pending), shield=shield)
+            await self.guarded(self._settle(pending), shield=shield)
             pending = self._pending()
         self._settled = self._clock.time()
         return pending
+
+    async def _settle(self, tasks: list[AnyTask]) -> None:
+        for _ in range(EXTRA_TURNS):
+            if not any(map(self.backend.is_runnable, tasks)):
+                return
+            await self.backend.one_turn()
 
     async def _is_hopeless(self, pending: list[AnyTask], *, shield: bool) -> bool:
         """Whether nothing can end any of the tasks before this exit is over: to wait on would be in vain."""
@@ -257,7 +267,7 @@ class Closing:
         """Time is up. What a task spawns from here on dies before its first step, or respawning would never end."""
         self._table.refuse()
         await self._cancel_round(cancelling, pending, hurry=True, last=True)
-        await self.guarded(self.backend.settle(pending), shield=True)
+        await self.guarded(self._settle(pending), shield=True)
         pending = self._pending()
         self._describe_newcomers(pending)
         return pending

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 from contextlib import suppress
 
+from taskscope import _proving_on_trio
 from taskscope._backends._here import backend_here, running_trio
 from taskscope._closing import DESCRIBED_LIMIT
 from taskscope._diagnosis.awaitables import fields
@@ -89,8 +90,6 @@ def _look() -> Report:
 
 
 def _look_on_trio() -> Report:
-    from taskscope import _proving_on_trio
-
     return _report(*_proving_on_trio.prove_all(backend_here()))
 
 

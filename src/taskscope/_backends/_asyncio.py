@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from collections.abc import Awaitable, Callable, Container, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Container, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Final, TypeVar, final
@@ -29,10 +29,6 @@ T = TypeVar("T")
 name: Final = "asyncio"
 
 Cancelled: Final = asyncio.CancelledError
-
-# Turns of the loop that runnable tasks still get when a deadline has passed: the loop may have been blocked all along,
-# or its clock jumped.
-EXTRA_TURNS = 50
 
 
 def running_tracking() -> LoopTracking:
@@ -237,13 +233,6 @@ def call_at(when: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
 
 async def timers_gone(timers: list[asyncio.TimerHandle]) -> None:
     pass
-
-
-async def settle(tasks: Iterable[AnyTask]) -> None:
-    for _ in range(EXTRA_TURNS):
-        if not any(is_runnable(task) for task in tasks):
-            return
-        await one_turn()
 
 
 async def called_back(work: Callable[[asyncio.Future[None]], T]) -> T | None:

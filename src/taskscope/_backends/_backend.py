@@ -225,10 +225,6 @@ class Backend(Protocol):
         """Lets everything run once that is ready to run."""
         ...
 
-    async def settle(self, tasks: Iterable[AnyTask]) -> None:
-        """Gives tasks that could run if they were let a bounded number of turns."""
-        ...
-
     async def called_back(self, work: Callable[[Any], T]) -> T | None:
         """The result of work done while the calling task is suspended; None where it failed.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Container, Coroutine, Iterable
+from collections.abc import Callable, Container, Coroutine
 from contextlib import AbstractContextManager, suppress
 from contextvars import Context
 from time import perf_counter
@@ -27,9 +27,6 @@ name: Final = "trio"
 
 # Ctrl-C is raised at whatever the main task waits for, as a cancellation is.
 Cancelled: Final = (trio.Cancelled, KeyboardInterrupt)
-
-# Turns of the loop that runnable tasks still get when a deadline has passed.
-EXTRA_TURNS = 50
 
 
 def tracking_of_task(task: Any) -> TrioTracking:
@@ -242,13 +239,6 @@ async def timers_gone(timers: list[Timer]) -> None:
 
 async def one_turn() -> None:
     await trio.lowlevel.cancel_shielded_checkpoint()
-
-
-async def settle(tasks: Iterable[Any]) -> None:
-    for _ in range(EXTRA_TURNS):
-        if not any(is_runnable(task) for task in tasks):
-            return
-        await one_turn()
 
 
 async def called_back(work: Callable[[Any], T]) -> T | None:

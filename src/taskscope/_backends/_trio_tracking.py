@@ -7,13 +7,14 @@ import weakref
 from collections.abc import Iterable
 from contextlib import suppress
 from contextvars import Context
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import trio
 from trio._core._run import GLOBAL_RUN_CONTEXT
 from trio.lowlevel import RunVar
 
 from taskscope._backends._budget import Budget
+from taskscope._backends._ownership import NOBODY, Owner
 from taskscope._site import note_site
 from taskscope._table import FEW, NO_SITE, Row, TaskTable, tag
 
@@ -22,23 +23,6 @@ _run_context: Any = GLOBAL_RUN_CONTEXT
 
 # From the hook to the caller of `Nursery.start_soon`, by way of `Instruments.call` and `Runner.spawn_impl`.
 _DEPTH = 4
-
-
-class Owner(NamedTuple):
-    """The owner of a spawn.
-
-    Attributes:
-        table: The owning scope's table, None when nobody owns the task.
-        origin: The spawner's row.
-        closed: Name of the scope that the context names, where that one is closed.
-    """
-
-    table: TaskTable | None
-    origin: Row
-    closed: str | None = None
-
-
-NOBODY = Owner(None, NO_SITE)
 
 
 @final
@@ -156,7 +140,7 @@ class TrioTracking(trio.abc.Instrument):
         if table is None or table.closed:
             return NOBODY
         row = table.host_row if parent is table.host else table.rows.get(parent, NO_SITE)
-        return Owner(table, row, closed)
+        return Owner(table, row, closed=closed)
 
     def _record_unusual(self, task: Any, table: TaskTable, parent: Any) -> None:
         """Records a task that was not spawned by one of its scope's: by a callback, say, or one that has been moved."""
@@ -170,8 +154,7 @@ class TrioTracking(trio.abc.Instrument):
         nursery = task.parent_nursery
         if parent is None or nursery is None or nursery.parent_task is self._runner.init_task:
             return  # a system task is nobody's, unless it was given a scope's context
-        tagged = None if parent is None else _tag_in(parent.context)
-        self._record(task, self._owner(tagged, parent), in_context=None)
+        self._record(task, self._owner(_tag_in(parent.context), parent), in_context=None)
 
     def _record(self, task: Any, owner: Owner, in_context: TaskTable | None) -> None:
         """in_context: the table that the task's own context names."""

@@ -13,7 +13,7 @@ from taskscope._diagnosis.trio_deadlines import deadlines_of, own_deadline
 from taskscope._diagnosis.trio_primitives import PRIMITIVES, TrioPrimitive
 from taskscope._diagnosis.trio_state import Waiting
 from taskscope._diagnosis.trio_tasks import can_go_on, seconds_to
-from taskscope._diagnosis.wait_point import WaitPoint
+from taskscope._diagnosis.wait_point import WaitPoint, with_ending
 from taskscope._report import Verdict
 
 _SLEEP: Final = ("_timeouts", "sleep_until")
@@ -87,7 +87,4 @@ def _with_deadline(task: Any, detail: str | None) -> str | None:
     """The detail, with the seconds after which the nearest deadline round the wait ends it."""
     deadline = min(deadlines_of(task), default=math.inf)
     left = None if deadline == math.inf else seconds_to(deadline, task)
-    if left is None:
-        return detail
-    ending = f"a timeout ends it in {left:.3g} s"
-    return ending if detail is None else f"{detail}; {ending}"
+    return detail if left is None else with_ending(detail, left)

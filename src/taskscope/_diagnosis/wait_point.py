@@ -140,9 +140,12 @@ def _with_timeout(task: object, chain: Chain, detail: str | None) -> str | None:
     loop = asyncio._get_running_loop()
     if loop is not None:
         lefts += [max(0.0, deadline - loop.time()) for deadline in deadlines_of(task)]
-    if not lefts:
-        return detail
-    ending = f"a timeout ends it in {min(lefts):.3g} s"
+    return with_ending(detail, min(lefts)) if lefts else detail
+
+
+def with_ending(detail: str | None, seconds: float) -> str:
+    """What is waited for, with the seconds after which a timeout ends the wait."""
+    ending = f"a timeout ends it in {seconds:.3g} s"
     return ending if detail is None else f"{detail}; {ending}"
 
 
