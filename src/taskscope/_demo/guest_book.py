@@ -25,6 +25,7 @@ class GuestBook:
     def __init__(self, file: Path) -> None:
         self._database = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
         self._database.execute("CREATE TABLE guests (name TEXT)")
+        self._one_at_a_time = asyncio.Lock()  # each write in a thread of its own, and a connection bears one at once
         self._flush = asyncio.Event()
         self._writes: set[asyncio.Task[None]] = set()
 
@@ -38,7 +39,8 @@ class GuestBook:
 
     async def _write(self, guest: str) -> None:
         await self._flush.wait()
-        await asyncio.to_thread(self._database.execute, "INSERT INTO guests VALUES (?)", (guest,))
+        async with self._one_at_a_time:
+            await asyncio.to_thread(self._database.execute, "INSERT INTO guests VALUES (?)", (guest,))
 
     def _ended(self, write: asyncio.Task[None]) -> None:
         self._writes.discard(write)
