@@ -11,7 +11,8 @@ from typing import Any
 
 from benchmarks.effort import Effort
 from benchmarks.figures import Goal, Row, ratios, rotated
-from taskscope._diagnosis.reachability import Proof, prove
+from taskscope._diagnosis.proof import Proof
+from taskscope._diagnosis.reachability import prove
 
 Tasks = list[asyncio.Task[Any]]
 

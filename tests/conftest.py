@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import sys
 import threading
@@ -23,6 +24,15 @@ if sys.version_info >= (3, 12):
     LOOP_KINDS.append("eager")
 if importlib.util.find_spec("uvloop") is not None:
     LOOP_KINDS.append("uvloop")
+
+
+def pytest_collection_finish() -> None:
+    """Takes what pytest and the tests' modules hold out of the collector's sight.
+
+    Hundreds of tests collect garbage, which would take ten times as long with all that to go through.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

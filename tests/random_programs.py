@@ -40,7 +40,7 @@ from taskscope._backends import _asyncio
 from taskscope._backends._cycles import cancel_here
 from taskscope._backends._ownership import all_tasks
 from taskscope._diagnosis.awaitables import UNKNOWN, is_done, waiter_of
-from taskscope._diagnosis.host import Held
+from taskscope._diagnosis.proof import Held
 from taskscope._diagnosis.reachability import prove
 from taskscope._proving import host_as_held
 

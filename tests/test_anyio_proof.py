@@ -25,7 +25,8 @@ from conftest import Run
 from taskscope import DeadlockError, ScopeTimeoutError, TaskScope
 from taskscope._backends._cycles import cancel_here
 from taskscope._diagnosis.awaitables import UNKNOWN, is_done, waiter_of
-from taskscope._diagnosis.reachability import Proof, prove
+from taskscope._diagnosis.proof import Proof
+from taskscope._diagnosis.reachability import prove
 
 HAS_HANDLES = hasattr(anyio, "TaskHandle")
 

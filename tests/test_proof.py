@@ -32,7 +32,8 @@ from taskscope._backends._cycles import cancel_here
 from taskscope._diagnosis import opaque, reachability, subgraph
 from taskscope._diagnosis.awaitables import UNKNOWN, is_done, waiter_of
 from taskscope._diagnosis.opaque import is_transparent
-from taskscope._diagnosis.reachability import Proof, prove
+from taskscope._diagnosis.proof import Proof
+from taskscope._diagnosis.reachability import prove
 
 Tasks = list["asyncio.Task[Any]"]
 Plant = Callable[[Tasks, ExitStack], Coroutine[Any, Any, Wake]]

@@ -340,8 +340,7 @@ def test_a_scope_leaves_no_timer_of_its_watch_behind(run_asyncio: Run) -> None:
 def test_looking_takes_little_of_the_time(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a look that took long the next one is so far off that both take at most a hundredth of the time."""
     from taskscope import _watch
-    from taskscope._diagnosis.host import Held
-    from taskscope._diagnosis.reachability import Proof
+    from taskscope._diagnosis.proof import Held, Proof
 
     looks: list[float] = []
     clock = [0.0]

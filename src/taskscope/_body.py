@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-from types import FrameType
 from typing import final
 
 from taskscope._closing import DESCRIBED_LIMIT
 from taskscope._diagnosis.diagnosis import Diagnosis
-from taskscope._diagnosis.host import NOT_HELD, Held
-from taskscope._diagnosis.reachability import Proof
+from taskscope._diagnosis.proof import NOT_HELD, Held, Proof
 from taskscope._errors import DeadlockError, ScopeTimeoutError
 from taskscope._proving import prove_with_host
 from taskscope._report import TaskRecord
@@ -100,8 +97,3 @@ class BodyEnd:
             self.tasks[task] = diagnosis.record(task, rows.get(task, NO_SITE))
             self._table.backend.watch_end(task)
         self._cancel.cancel()
-
-
-def is_called_by_async_generator(frame: FrameType) -> bool:
-    """Whether code that handles `GeneratorExit` may await: an asynchronous generator may, a coroutine may not."""
-    return bool(frame.f_code.co_flags & inspect.CO_ASYNC_GENERATOR)

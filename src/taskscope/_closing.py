@@ -16,7 +16,6 @@ from taskscope._diagnosis.packages import ANYIO, function_in
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.tasks import coroutine_of
 from taskscope._policy import Policy
-from taskscope._proving import prove_tasks, prove_while_host_waits
 from taskscope._report import TaskRecord
 from taskscope._table import NO_SITE, AnyTask, Row, TaskTable
 
@@ -106,6 +105,8 @@ class Closing:
 
     def _look(self, waited_for: object) -> None:
         """Looks at what only shows while the host is suspended."""
+        from taskscope._proving import prove_tasks  # only who has found a leak pays for the import
+
         self._stuck = prove_tasks(self._table, waited_for).stuck
         names: dict[int, str] = {}
         for task in self._table.pending()[:DESCRIBED_LIMIT]:
@@ -210,6 +211,8 @@ class Closing:
         """Whether nothing can end any of the tasks before this exit is over: to wait on would be in vain."""
         if len(pending) > WAITED_FOR_LIMIT or not all(map(self.backend.where_it_waits, pending)):
             return False
+        from taskscope._proving import prove_while_host_waits
+
         stuck: dict[int, tuple[int, ...]] = {}
 
         async def look() -> None:

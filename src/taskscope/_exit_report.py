@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from taskscope._backends._backend import Backend
-from taskscope._body import BodyEnd
 from taskscope._closing import Closing
 from taskscope._diagnosis.describe import describe
 from taskscope._diagnosis.stack import task_chain
 from taskscope._report import Report, TaskRecord
 from taskscope._table import AnyTask, Row, TaskTable
+
+if TYPE_CHECKING:
+    from taskscope._body import BodyEnd
 
 
 def exit_report(

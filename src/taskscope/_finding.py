@@ -6,15 +6,13 @@ import asyncio
 import concurrent.futures
 from contextlib import suppress
 
-from taskscope import _proving_on_trio
 from taskscope._backends._here import backend_here, running_trio
 from taskscope._closing import DESCRIBED_LIMIT
 from taskscope._diagnosis.awaitables import fields
 from taskscope._diagnosis.describe import safe_repr
 from taskscope._diagnosis.diagnosis import Diagnosis
-from taskscope._diagnosis.reachability import Proof
+from taskscope._diagnosis.proof import Proof
 from taskscope._off import is_off
-from taskscope._proving import prove_all
 from taskscope._report import Report, TaskRecord
 from taskscope._table import NO_SITE, AnyTask
 
@@ -82,6 +80,8 @@ def _ask(loop: asyncio.AbstractEventLoop) -> Report:
 
 
 def _look() -> Report:
+    from taskscope._proving import prove_all
+
     kept = _kept_by(asyncio.get_running_loop())
     kept -= {task for task in kept if task.done()}
     proof, stuck, looked_at = prove_all([kept])
@@ -90,6 +90,8 @@ def _look() -> Report:
 
 
 def _look_on_trio() -> Report:
+    from taskscope import _proving_on_trio
+
     return _report(*_proving_on_trio.prove_all(backend_here()))
 
 

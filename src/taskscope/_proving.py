@@ -9,8 +9,9 @@ from typing import Any
 
 from taskscope import _proving_on_trio
 from taskscope._backends import _asyncio as backend
-from taskscope._diagnosis.host import NOT_HELD, Held, held_now, own_coroutines
-from taskscope._diagnosis.reachability import Proof, prove
+from taskscope._diagnosis.host import held_now, own_coroutines
+from taskscope._diagnosis.proof import NOT_HELD, Held, Proof
+from taskscope._diagnosis.reachability import prove
 from taskscope._diagnosis.registries import callbacks_of, registries_of_anyio, registries_of_asyncio
 from taskscope._diagnosis.stack import task_chain
 from taskscope._table import AnyTask, TaskTable

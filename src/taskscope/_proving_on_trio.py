@@ -8,7 +8,7 @@ from typing import Any
 
 from taskscope._backends._backend import Backend
 from taskscope._diagnosis.host import own_coroutines
-from taskscope._diagnosis.reachability import Proof
+from taskscope._diagnosis.proof import Proof
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.trio_reachability import prove_trio
 from taskscope._table import AnyTask, TaskTable

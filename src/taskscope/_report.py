@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, final
 
@@ -146,6 +145,8 @@ class Report:
 
     def to_json(self, *, indent: int | None = None) -> str:
         """`to_dict` as JSON text, on one line unless `indent` is given."""
+        import json
+
         return json.dumps(self.to_dict(), indent=indent)
 
     def format(self, color: bool = False) -> str:

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from contextvars import Token
 from dataclasses import replace
+from inspect import CO_ASYNC_GENERATOR
 from operator import is_
-from types import CodeType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, final
 
 from taskscope._acting import act, tell_of_abandoned
 from taskscope._backends._backend import Backend, Tracking
 from taskscope._backends._here import backend_here
-from taskscope._body import BodyEnd, is_called_by_async_generator
 from taskscope._closing import DESCRIBED_LIMIT, Closing
 from taskscope._diagnosis.describe import safe_repr
 from taskscope._diagnosis.diagnosis import Diagnosis
@@ -34,12 +34,12 @@ from taskscope._policy import (
     check_name,
     check_policy,
 )
-from taskscope._proving import host_as_held
 from taskscope._report import Report, TaskRecord
 from taskscope._site import note_nothing, note_stack
 from taskscope._table import NO_SITE, AnyTask, Note, Row, TaskTable, set_tag, tag
 
 if TYPE_CHECKING:
+    from taskscope._body import BodyEnd
     from taskscope._handing import Task
 
 _NOTES: dict[str, Note | None] = {"site": None, "stack": note_stack, "off": note_nothing}
@@ -212,6 +212,8 @@ class TaskScope:
         if self._open():
             self._token = set_tag(self._table)
             if self._body_end is not None:
+                from taskscope._proving import host_as_held
+
                 held = host_as_held(self._table)  # not among the arguments, where the host would be held once more
                 self._body_end.enter(held)
         return self
@@ -229,7 +231,7 @@ class TaskScope:
                 await self._body_end.gone()
         if self._is_clean():
             self._shut()
-        elif isinstance(exc, GeneratorExit) and not is_called_by_async_generator(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage]
+        elif isinstance(exc, GeneratorExit) and not _may_await(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage]
             self._abandon(exc)
         else:
             await self._table.backend.protected(self._end(left))
@@ -255,6 +257,8 @@ class TaskScope:
         self._table.host_row = owner.origin
         self._state = "open"
         if self._policy.timeout is not None or self._policy.watch is not None:
+            from taskscope._body import BodyEnd
+
             self._body_end = BodyEnd(self._table, timeout=self._policy.timeout, watch=self._policy.watch)
         return True
 
@@ -358,6 +362,11 @@ class TaskScope:
         heir = self._table.open_ancestor()
         if heir is not None and heir.scope is not None and (survivors or self._inherited):
             heir.scope._inherited = {**(heir.scope._inherited or {}), **(self._inherited or {}), **survivors}
+
+
+def _may_await(frame: FrameType) -> bool:
+    """Whether code that handles `GeneratorExit` may await: an asynchronous generator may, a coroutine may not."""
+    return bool(frame.f_code.co_flags & CO_ASYNC_GENERATOR)
 
 
 _DEFAULTS = tuple((TaskScope.__init__.__kwdefaults__ or {}).values())

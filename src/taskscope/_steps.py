@@ -9,7 +9,6 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar, final
 
-from taskscope._proving import host_as_held
 from taskscope._scope import TaskScope
 from taskscope._table import set_tag, tag
 
@@ -75,6 +74,8 @@ class ScopedSteps:
         end = self._scope._body_end  # pyright: ignore[reportPrivateUsage]
         table.host = table.backend.current_task()
         if end is not None:
+            from taskscope._proving import host_as_held
+
             held = host_as_held(table)
             end.enter(held)
         token = set_tag(table)

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import final
 
 from taskscope._backends._budget import SHARE_OF_WATCHES
-from taskscope._diagnosis.host import NOT_HELD, Held
-from taskscope._diagnosis.reachability import Proof
+from taskscope._diagnosis.proof import NOT_HELD, Held, Proof
 from taskscope._proving import prove_with_host
 from taskscope._table import AnyTask, TaskTable
 

@@ -12,35 +12,16 @@ import itertools
 import sys
 from collections.abc import Container
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from taskscope._diagnosis.awaitables import coroutine_of
 from taskscope._diagnosis.awaiting import code_that_awaits, references_of
 from taskscope._diagnosis.folding import is_own
+from taskscope._diagnosis.opaque import class_of
 from taskscope._diagnosis.own_attributes import has_own_attributes
+from taskscope._diagnosis.proof import NOT_HELD, Held
 from taskscope._diagnosis.registries import count_strange_references
 from taskscope._diagnosis.stack import task_chain
-from taskscope._diagnosis.subgraph import class_of
-
-
-class Held(NamedTuple):
-    """How a host is held by its runner.
-
-    Attributes:
-        references: References to it beside its own and those of tasks that await it.
-        weak_references: Weak references to it, each of which has a callback of its own.
-        coroutine_references: References to its coroutine beside its own.
-        frames: For each of the coroutines that it was in, outermost first, references to the frame beside the
-            coroutine's. The coroutines themselves may be held, too.
-    """
-
-    references: int
-    weak_references: int
-    coroutine_references: int
-    frames: tuple[int, ...]
-
-
-NOT_HELD: Final = Held(0, 0, 0, ())
 
 _FRAMES: Final[dict[type[Any], str]] = {
     CoroutineType: "cr_frame",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 _HEAP_TYPE: Final = 1 << 9
 _flags: Final[Callable[[type], int]] = type.__dict__["__flags__"].__get__
@@ -13,6 +13,9 @@ _mro: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get
 _name: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__
 _namespace: Final[Callable[[type], Any]] = type.__dict__["__dict__"].__get__
 _globals: Final[Callable[[object], dict[str, object]]] = vars(types.ModuleType)["__dict__"].__get__
+
+class_of: Final = cast("Callable[[object], type[Any]]", type)
+"""The class of an object, without asking the object."""
 
 # Modules whose C code remembers objects by their addresses.
 _KEEPERS_OF_ADDRESSES: Final = frozenset({"_ctypes", "ctypes", "_curses_panel"})

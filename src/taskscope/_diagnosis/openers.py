@@ -10,9 +10,8 @@ import types
 from collections.abc import Callable
 from typing import Any, Final
 
-from taskscope._diagnosis.opaque import module_of
+from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._diagnosis.stack import Chain
-from taskscope._diagnosis.subgraph import class_of
 from taskscope._diagnosis.with_blocks import line_of_block
 
 _MOST: Final = 300

@@ -15,8 +15,9 @@ from taskscope._diagnosis.anyio_scopes import attribute, class_of_backend, is_ex
 from taskscope._diagnosis.awaitables import FUTURES, TASKS, done_callbacks, fields, is_exactly, is_task, waiter_of
 from taskscope._diagnosis.folding import is_of_library
 from taskscope._diagnosis.groups import cell_of_group, owning_group, suspended_generators
+from taskscope._diagnosis.opaque import class_of
 from taskscope._diagnosis.stack import task_chain
-from taskscope._diagnosis.subgraph import Subgraph, class_of
+from taskscope._diagnosis.subgraph import Subgraph
 from taskscope._diagnosis.with_blocks import line_of_block
 
 _FIELDS: Final = frozenset(

@@ -15,7 +15,6 @@ import itertools
 import sysconfig
 import weakref
 from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from types import CellType
 from typing import Any, Final
@@ -24,9 +23,10 @@ from taskscope._diagnosis.anyio_scopes import attribute, is_about_to_be_cancelle
 from taskscope._diagnosis.awaitables import is_done, is_task
 from taskscope._diagnosis.harmless import stay_stuck
 from taskscope._diagnosis.hidden_dicts import DICTS_CAN_BE_SEEN
-from taskscope._diagnosis.host import NOT_HELD, Held, code_of_host
-from taskscope._diagnosis.opaque import module_of
+from taskscope._diagnosis.host import code_of_host
+from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._diagnosis.outer_groups import Harmless, OuterGroups
+from taskscope._diagnosis.proof import NOT_HELD, Held, Proof
 from taskscope._diagnosis.registries import (
     callbacks_of,
     count_strange_references,
@@ -35,7 +35,7 @@ from taskscope._diagnosis.registries import (
     registries_of_asyncio,
 )
 from taskscope._diagnosis.stuck_with import stuck_with
-from taskscope._diagnosis.subgraph import GENERATORS, Subgraph, class_of
+from taskscope._diagnosis.subgraph import GENERATORS, Subgraph
 
 VISITED_LIMIT: Final = 20_000
 """Objects that are looked at beyond the tasks' own. With more, nothing is proven."""
@@ -62,22 +62,6 @@ _name: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__
 callback_of: Final[Callable[[object], object]] = weakref.ref.__dict__["__callback__"].__get__
 
 FREE_THREADED: Final = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What the search found.
-
-    Attributes:
-        stuck: The tasks that nothing can wake, by their id, each with the ids of the stuck tasks that could if
-            they ran: those from which a way leads to what it waits for.
-        visited: How many objects were looked at.
-        reason: Why nothing could be proven at all, None where the search came to its end.
-    """
-
-    stuck: dict[int, tuple[int, ...]]
-    visited: int
-    reason: str | None = None
 
 
 def prove(

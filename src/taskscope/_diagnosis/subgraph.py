@@ -21,7 +21,7 @@ from typing import Any, Final, cast, final
 from taskscope._diagnosis.anyio_scopes import registry_of_anyio, state_of
 from taskscope._diagnosis.awaitables import TASKS
 from taskscope._diagnosis.hidden_dicts import DICTS_ARE_HIDDEN, address_of_dict, dict_of, may_hide_dict
-from taskscope._diagnosis.opaque import is_transparent
+from taskscope._diagnosis.opaque import class_of, is_transparent
 
 # Classes are known by their ids: a metaclass can have an `__eq__` and a `__hash__` of its own.
 _CONTAINERS: Final = frozenset(map(id, (dict, list, set)))
@@ -50,9 +50,6 @@ Adjust = Callable[[Any, list[Any]], list[Any]]
 
 # Stands between the referents of one object and those of the next.
 _MARK: Final = (object(),)
-
-class_of: Final = cast("Callable[[object], type[Any]]", type)
-"""The class of an object, without asking the object."""
 
 _globals: Final[Callable[[object], object]] = vars(types.ModuleType)["__dict__"].__get__
 

@@ -17,11 +17,13 @@ from typing import Any, Final, final
 from taskscope._diagnosis.awaitables import field_of
 from taskscope._diagnosis.harmless import stay_stuck
 from taskscope._diagnosis.hidden_dicts import DICTS_CAN_BE_SEEN
-from taskscope._diagnosis.reachability import FREE_THREADED, OWN_OBJECTS, VISITED_LIMIT, Proof, callback_of
+from taskscope._diagnosis.opaque import class_of
+from taskscope._diagnosis.proof import Proof
+from taskscope._diagnosis.reachability import FREE_THREADED, OWN_OBJECTS, VISITED_LIMIT, callback_of
 from taskscope._diagnosis.registries import callbacks_of
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.stuck_with import stuck_with
-from taskscope._diagnosis.subgraph import Subgraph, class_of
+from taskscope._diagnosis.subgraph import Subgraph
 from taskscope._diagnosis.trio_tasks import can_go_on, is_ended, is_trio_task
 from taskscope._diagnosis.trio_tree import (
     Harmless,

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, final
 
 from taskscope._diagnosis.awaitables import UNKNOWN, class_name, field_of
-from taskscope._diagnosis.subgraph import class_of
+from taskscope._diagnosis.opaque import class_of
 
 # What leads from a task up to what it is in. Whoever has a task only by way of these has it in order to cancel it.
 _UPWARD: Final = ("_parent_nursery", "_eventual_parent_nursery", "_cancel_status")

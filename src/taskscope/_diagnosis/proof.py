@@ -1,0 +1,42 @@
+"""What a search for a proof is given and what it finds: data alone, so that it costs nothing to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+
+class Held(NamedTuple):
+    """How a host is held by its runner.
+
+    Attributes:
+        references: References to it beside its own and those of tasks that await it.
+        weak_references: Weak references to it, each of which has a callback of its own.
+        coroutine_references: References to its coroutine beside its own.
+        frames: For each of the coroutines that it was in, outermost first, references to the frame beside the
+            coroutine's. The coroutines themselves may be held, too.
+    """
+
+    references: int
+    weak_references: int
+    coroutine_references: int
+    frames: tuple[int, ...]
+
+
+NOT_HELD: Final = Held(0, 0, 0, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the search found.
+
+    Attributes:
+        stuck: The tasks that nothing can wake, by their id, each with the ids of the stuck tasks that could if
+            they ran: those from which a way leads to what it waits for.
+        visited: How many objects were looked at.
+        reason: Why nothing could be proven at all, None where the search came to its end.
+    """
+
+    stuck: dict[int, tuple[int, ...]]
+    visited: int
+    reason: str | None = None
