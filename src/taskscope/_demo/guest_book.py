@@ -1,7 +1,7 @@
 """A server answers at once, writes to SQLite in the background, and closes the database too early.
 
-Every visit spawns a task that writes the guest's name, held back until a flush. `GuestBook.close` asks for that and closes
-the database at once. Every task does end, so who looks a moment later for tasks still running finds none. But
+Every visit spawns a task that writes the guest's name, held back until a flush. `GuestBook.close` asks for that and
+closes the database at once. Every task does end, so who looks a moment later for tasks still running finds none. But
 each came to a closed database: the names are lost, and the error went to a log at a level that nobody reads.
 
 The fix: `await asyncio.gather(*self._writes)` before the database is closed.
