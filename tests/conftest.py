@@ -29,10 +29,18 @@ if importlib.util.find_spec("uvloop") is not None:
 def pytest_collection_finish() -> None:
     """Takes what pytest and the tests' modules hold out of the collector's sight.
 
-    Hundreds of tests collect garbage, which would take ten times as long with all that to go through.
+    Hundreds of tests collect garbage, which would take ten times as long with all that to go through. Hypothesis asks
+    the collector, before its first example, who holds its random numbers.
     """
+    _one_example()
     gc.collect()
     gc.freeze()
+
+
+@hypothesis.settings(max_examples=1)
+@hypothesis.given(hypothesis.strategies.none())
+def _one_example(_: None) -> None:
+    pass
 
 
 @pytest.fixture(autouse=True)

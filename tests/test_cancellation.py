@@ -1113,12 +1113,12 @@ CTRL_C = """
                 if where == "cancelling":
                     asyncio.create_task(stubborn(), name="stubborn")
                 await asyncio.sleep(0)
-                loop = asyncio.get_running_loop()
-                loop.call_later(0.05, interrupt)
-                if where == "body":
-                    await leak()
                 if where == "sync":
                     interrupt()
+                    return
+                asyncio.get_running_loop().call_later(0.05, interrupt)
+                if where == "body":
+                    await leak()
         finally:
             over = True
             print("settled", scope.report.settled_after < 10)
