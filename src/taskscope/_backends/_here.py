@@ -8,6 +8,9 @@ import sys
 from taskscope._backends import _asyncio
 from taskscope._backends._backend import Backend
 
+# None until somebody has imported Trio: every scope asks, and an import is slow also where there is nothing to do.
+_trio: Backend | None = None
+
 
 def backend_here() -> Backend:
     """The backend of the running code.
@@ -15,10 +18,9 @@ def backend_here() -> Backend:
     Raises:
         RuntimeError: Neither asyncio nor Trio runs it.
     """
-    if "trio" in sys.modules:
-        trio = running_trio()
-        if trio is not None:
-            return trio
+    trio = running_trio()
+    if trio is not None:
+        return trio
     if asyncio._get_running_loop() is None:
         raise RuntimeError(
             "a TaskScope needs a running event loop: use it in a coroutine that asyncio, uvloop, Trio or AnyIO runs"
@@ -41,8 +43,9 @@ def running_trio() -> Backend | None:
 
 
 def _imported_trio() -> Backend | None:
-    if "trio" not in sys.modules:
-        return None
-    from taskscope._backends import _trio
+    global _trio
+    if _trio is None and "trio" in sys.modules:
+        from taskscope._backends import _trio as found
 
+        _trio = found
     return _trio

@@ -19,6 +19,9 @@ from taskscope._report import Outcome
 PATIENCE = 0.2
 """Seconds of real time, in one exit, that tasks get where the clock jumps: what they wait for can be real."""
 
+LONGEST_TURN = 0.01
+"""A turn of the loop that takes longer counts as so many seconds: a machine that stalls stops the world too."""
+
 _ended: weakref.WeakKeyDictionary[Task, tuple[Outcome, BaseException | None]] = weakref.WeakKeyDictionary()
 
 
@@ -61,10 +64,10 @@ class TrioClock:
 
     async def _wait_in_real_time(self, wait: _Wait) -> None:
         """As long as something is ready to run the clock does not jump again."""
-        started = time.perf_counter()
-        while wait.left_to_the_world() and time.perf_counter() - started < self._patience:
+        while self._patience > 0 and wait.left_to_the_world():
+            started = time.perf_counter()
             await trio.lowlevel.checkpoint()
-        self._patience -= min(self._patience, time.perf_counter() - started)
+            self._patience -= min(time.perf_counter() - started, LONGEST_TURN)
 
 
 def is_clock_jumping() -> bool:

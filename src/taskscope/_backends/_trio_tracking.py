@@ -19,7 +19,7 @@ from taskscope._site import note_site
 from taskscope._table import FEW, NO_SITE, Row, TaskTable, tag
 
 # Where `trio.lowlevel.current_task` looks, which takes three times as long.
-_run_context: Any = GLOBAL_RUN_CONTEXT
+run_context: Any = GLOBAL_RUN_CONTEXT
 
 # From the hook to the caller of `Nursery.start_soon`, by way of `Instruments.call` and `Runner.spawn_impl`.
 _DEPTH = 4
@@ -107,7 +107,7 @@ class TrioTracking(trio.abc.Instrument):
     def task_spawned(self, task: Any) -> None:
         # This is the hot path: each line of it is paid by every spawn.
         table: Any = task.context.get(tag)
-        parent = getattr(_run_context, "task", None)
+        parent = getattr(run_context, "task", None)
         if table is None:
             self._record_untagged(task, parent)
             return
