@@ -72,7 +72,9 @@ def run(versions: Versions) -> str:
         if installed.returncode:
             return f"cannot be installed\n{installed.stderr}"
         files = [str(path) for pattern in TESTS for path in sorted(ROOT.glob(pattern))]
-        tested = subprocess.run([python, "-m", "pytest", "-q", *files], cwd=ROOT, capture_output=True, text=True)
+        # Without AnyIO's own plugin, of which no test has need: old ones use names that pytest warns of.
+        command = [python, "-m", "pytest", "-q", "-p", "no:anyio", *files]
+        tested = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         return "passed" if tested.returncode == 0 else f"failed\n{tested.stdout}"
 
 
