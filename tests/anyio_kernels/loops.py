@@ -7,6 +7,7 @@ import importlib.util
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -31,10 +32,13 @@ def _new_eager() -> asyncio.AbstractEventLoop:
     return loop
 
 
+# AnyIO itself fails with tasks that start eagerly before 4.8.
+_KNOWS_EAGER_TASKS: Final = sys.version_info >= (3, 12) and (tuple(map(int, version("anyio").split(".")[:2])) >= (4, 8))
+
 BACKENDS: Final = (Loop("asyncio"), Loop("trio", backend="trio"))
 
 LOOPS: Final = (
     *BACKENDS,
     *([Loop("uvloop", options={"use_uvloop": True})] if importlib.util.find_spec("uvloop") else []),
-    *([Loop("eager", options={"loop_factory": _new_eager})] if sys.version_info >= (3, 12) else []),
+    *([Loop("eager", options={"loop_factory": _new_eager})] if _KNOWS_EAGER_TASKS else []),
 )
