@@ -1,8 +1,8 @@
 """The tests of Trio and AnyIO with the versions of both that there are.
 
 `python -m tests.compat.versions` takes every release from the lower bounds in pyproject.toml on, each with the newest
-of the other; with `--oldest`, the two oldest together and nothing else. Makes a virtual environment for each, with the
-Python that runs it.
+of the other that goes with it; with `--oldest`, the two oldest together and nothing else. Makes a virtual environment
+for each, with the Python that runs it.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def lower_bounds() -> Versions:
 
 def every_one() -> Iterator[Versions]:
     released = {package: releases(package, oldest) for package, oldest in lower_bounds().items()}
-    newest = {package: versions[0] for package, versions in released.items()}
-    for package, versions in released.items():
-        for version in versions:
-            yield {**newest, package: version}
+    for version in released["anyio"]:
+        yield {"anyio": version, "trio": released["trio"][0]}
+    for version in released["trio"]:
+        yield {"trio": version}
 
 
 def releases(package: str, oldest: str) -> list[str]:
@@ -66,7 +66,8 @@ def run(versions: Versions) -> str:
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
         python = str(Path(folder, "bin", "python"))
-        pinned = [f"{package}=={version}" for package, version in versions.items()]
+        # The extra says which Trio an AnyIO can run on: where AnyIO is not pinned, it is the newest for that Trio.
+        pinned = ["anyio[trio]", *(f"{package}=={version}" for package, version in versions.items())]
         command = [python, "-m", "pip", "install", "-q", "-e", f"{ROOT}[test]", *pinned]
         installed = subprocess.run(command, capture_output=True, text=True)
         if installed.returncode:
