@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import hypothesis
 import pytest
+from anyio_kernels.loops import ANYIO_KNOWS_EAGER_TASKS
 
 T = TypeVar("T")
 
@@ -62,6 +63,14 @@ def loop_kind(request: pytest.FixtureRequest) -> str:
     """`"asyncio"`, `"eager"` (asyncio with its eager task factory set) or `"uvloop"`."""
     kind: str = request.param
     return kind
+
+
+@pytest.fixture
+def eager_tasks_are_known_to_anyio(request: pytest.FixtureRequest) -> None:
+    if ANYIO_KNOWS_EAGER_TASKS or "loop_kind" not in request.fixturenames:
+        return
+    if request.getfixturevalue("loop_kind") == "eager":
+        pytest.skip("AnyIO itself fails with tasks that start eagerly before 4.8")
 
 
 @pytest.fixture

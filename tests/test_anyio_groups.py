@@ -7,7 +7,6 @@ import inspect
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
-from importlib.metadata import version
 from typing import Any
 
 import anyio
@@ -24,11 +23,7 @@ Spawn = Callable[[], None]
 Body = Callable[[Spawn], Coroutine[Any, Any, None]]
 
 
-@pytest.fixture(autouse=True)
-def eager_tasks_are_known_to_anyio(request: pytest.FixtureRequest) -> None:
-    is_old = tuple(map(int, version("anyio").split(".")[:2])) < (4, 8)
-    if is_old and "loop_kind" in request.fixturenames and request.getfixturevalue("loop_kind") == "eager":
-        pytest.skip("AnyIO itself fails with tasks that start eagerly before 4.8")
+pytestmark = pytest.mark.usefixtures("eager_tasks_are_known_to_anyio")
 
 
 async def hang() -> None:

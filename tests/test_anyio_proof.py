@@ -12,7 +12,6 @@ import threading
 import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
-from importlib.metadata import version
 from typing import Any
 
 import anyio
@@ -41,11 +40,7 @@ WATCH = 0.01
 TIMEOUT = 0.06
 
 
-@pytest.fixture(autouse=True)
-def eager_tasks_are_known_to_anyio(request: pytest.FixtureRequest) -> None:
-    is_old = tuple(map(int, version("anyio").split(".")[:2])) < (4, 8)
-    if is_old and "loop_kind" in request.fixturenames and request.getfixturevalue("loop_kind") == "eager":
-        pytest.skip("AnyIO itself fails with tasks that start eagerly before 4.8")
+pytestmark = pytest.mark.usefixtures("eager_tasks_are_known_to_anyio")
 
 
 def is_blocked(task: asyncio.Task[Any]) -> bool:

@@ -12,7 +12,6 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +29,7 @@ HAS_HANDLES = hasattr(anyio, "TaskHandle")
 Wait = Callable[[], Coroutine[Any, Any, Any]]
 
 
-@pytest.fixture(autouse=True)
-def eager_tasks_are_known_to_anyio(request: pytest.FixtureRequest) -> None:
-    is_old = tuple(map(int, version("anyio").split(".")[:2])) < (4, 8)
-    if is_old and "loop_kind" in request.fixturenames and request.getfixturevalue("loop_kind") == "eager":
-        pytest.skip("AnyIO itself fails with tasks that start eagerly before 4.8")
+pytestmark = pytest.mark.usefixtures("eager_tasks_are_known_to_anyio")
 
 
 async def hang() -> None:

@@ -33,12 +33,16 @@ def _new_eager() -> asyncio.AbstractEventLoop:
 
 
 # AnyIO itself fails with tasks that start eagerly before 4.8.
-_KNOWS_EAGER_TASKS: Final = sys.version_info >= (3, 12) and (tuple(map(int, version("anyio").split(".")[:2])) >= (4, 8))
+ANYIO_KNOWS_EAGER_TASKS: Final = tuple(map(int, version("anyio").split(".")[:2])) >= (4, 8)
 
 BACKENDS: Final = (Loop("asyncio"), Loop("trio", backend="trio"))
 
 LOOPS: Final = (
     *BACKENDS,
     *([Loop("uvloop", options={"use_uvloop": True})] if importlib.util.find_spec("uvloop") else []),
-    *([Loop("eager", options={"loop_factory": _new_eager})] if _KNOWS_EAGER_TASKS else []),
+    *(
+        [Loop("eager", options={"loop_factory": _new_eager})]
+        if sys.version_info >= (3, 12) and ANYIO_KNOWS_EAGER_TASKS
+        else []
+    ),
 )
