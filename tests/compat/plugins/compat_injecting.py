@@ -141,5 +141,19 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
         pyfuncitem.obj = original
 
 
+def _run_once() -> None:
+    """Has imported what is imported with the first scope: of a suite that runs in one process no test pays for that,
+    and here each module has a process of its own."""
+
+    async def main() -> None:
+        async with taskscope.TaskScope():
+            pass
+
+    asyncio.run(main())
+    trio.run(main)
+
+
+if os.environ["COMPAT_MODE"] in ("installed", "scope"):
+    _run_once()
 _wrap_asyncio()
 _wrap_trio()
