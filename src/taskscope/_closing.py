@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, final
@@ -32,6 +32,9 @@ EXTRA_TURNS = 50
 """Turns of the loop that runnable tasks still get when a deadline has passed: the loop may have been blocked all along,
 or its clock jumped."""
 
+Claims = Callable[[list[AnyTask]], Mapping[AnyTask, tuple[TaskTable, str]]]
+"""Tells of pending tasks which of them are somebody else's: who takes each, and why it is theirs."""
+
 _ANYBODYS = "which may run in the middle of anybody's code: whose task it is cannot be told"
 
 FIRST_LOOK = 0.005
@@ -42,7 +45,9 @@ FIRST_LOOK = 0.005
 class Closing:
     """One run through the end of a scope, in the scope's host task or whichever task ends it."""
 
-    def __init__(self, table: TaskTable, policy: Policy, excused: Iterable[AnyTask]) -> None:
+    def __init__(
+        self, table: TaskTable, policy: Policy, excused: Iterable[AnyTask], claims: Claims | None = None
+    ) -> None:
         self.backend = backend = table.backend
         host = backend.current_task()
         assert host is not None
@@ -59,6 +64,7 @@ class Closing:
         self._clock = backend.new_clock()
         self._table = table
         self._policy = policy
+        self._claims = claims
         self._host = host
         self.excused = {host, *excused}
         self._waited_for: dict[AnyTask, Row] = {}
@@ -81,9 +87,9 @@ class Closing:
             self._clock.close()
 
     async def _run(self, *, grace: bool) -> None:
-        pending = self._pending()
+        pending = self._without_claimed(self._pending())
         if pending and grace:
-            pending = await self._wait_out_grace(pending)
+            pending = self._without_claimed(await self._wait_out_grace(pending))
         pending = [task for task in pending if not self._closes_a_collected_generator(task)]
         if pending:
             pending = await self._prove(pending)
@@ -154,6 +160,19 @@ class Closing:
                 self.transferred[task] = replace(describe(task, row, task_chain(task)), owner=group)
                 return True
         return False
+
+    def _without_claimed(self, pending: list[AnyTask]) -> list[AnyTask]:
+        """Gives those tasks away that are somebody else's, and returns the others."""
+        if self._claims is None or not pending:
+            return pending
+        claimed = self._claims(pending)
+        for task, (taker, why) in claimed.items():
+            row = self._table.rows.get(task, NO_SITE)
+            self.transferred[task] = replace(describe(task, row, task_chain(task)), outcome_detail=why)
+            self._table.hand_over(task, taker)
+            self.excused.add(task)
+            self._waited_for.pop(task, None)
+        return [task for task in pending if task not in claimed]
 
     def _closes_a_collected_generator(self, task: AnyTask) -> bool:
         """Whether the loop has spawned a task to close an asynchronous generator that nobody refers to any more.

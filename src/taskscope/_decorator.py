@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from types import CodeType
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
@@ -64,7 +65,7 @@ def _wrap(func: Any, name: str | None, policy: Policy) -> Any:
 def _wrap_coroutine_function(
     func: Callable[P, Coroutine[Any, Any, R]], name: str, policy: Policy
 ) -> Callable[P, Coroutine[Any, Any, R]]:
-    defined_at = _defined_at(func)
+    defined_at = defined_where(func)
 
     @functools.wraps(func)
     async def in_scope(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -77,12 +78,23 @@ def _wrap_coroutine_function(
 def _wrap_generator_function(
     func: Callable[P, AsyncGenerator[Y, S]], name: str, policy: Policy
 ) -> Callable[P, AsyncGenerator[Y, S]]:
-    defined_at = _defined_at(func)
+    defined_at = defined_where(func)
+
+    def enter(steps: Any) -> ScopedSteps:
+        return ScopedSteps(TaskScope._of(policy, name, defined_at), steps)  # pyright: ignore[reportPrivateUsage]
+
+    return step_by_step(func, enter)
+
+
+def step_by_step(
+    func: Callable[P, AsyncGenerator[Y, S]], enter: Callable[[Any], AbstractAsyncContextManager[ScopedSteps]]
+) -> Callable[P, AsyncGenerator[Y, S]]:
+    """The same generator function, whose generators take their steps as what `enter` makes of each says."""
 
     @functools.wraps(func)
     async def in_scope(*args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Y, S]:
         steps: Any = func(*args, **kwargs)
-        async with ScopedSteps(TaskScope._of(policy, name, defined_at), steps) as scope:  # pyright: ignore[reportPrivateUsage]
+        async with enter(steps) as scope:
             take_step = scope.first
             while True:
                 try:
@@ -101,7 +113,7 @@ def _wrap_generator_function(
     return in_scope
 
 
-def _defined_at(func: Callable[..., Any]) -> tuple[CodeType, int]:
+def defined_where(func: Callable[..., Any]) -> tuple[CodeType, int]:
     inner: Any = inspect.unwrap(func)
     while isinstance(inner, functools.partial | functools.partialmethod):
         inner = inspect.unwrap(inner.func)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, final
 from taskscope._acting import act, tell_of_abandoned
 from taskscope._backends._backend import Backend, Tracking
 from taskscope._backends._here import backend_here
-from taskscope._closing import DESCRIBED_LIMIT, Closing
+from taskscope._closing import DESCRIBED_LIMIT, Claims, Closing
 from taskscope._diagnosis.describe import safe_repr
 from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._errors import TaskScopeError
@@ -95,6 +95,7 @@ class TaskScope:
     _body_end: BodyEnd | None = None
     _inherited: dict[AnyTask, TaskRecord] | None = None
     _handed_off: weakref.WeakKeyDictionary[AnyTask, tuple[str, Row]] | None = None
+    _claims: Claims | None = None
 
     def __init__(
         self,
@@ -271,6 +272,11 @@ class TaskScope:
         self._state = "open"
         self._become_root()
 
+    def _open_to_hold(self, backend: Backend) -> None:
+        """Opens a scope that has no body and is never judged: whoever opens it takes its tasks out of it again."""
+        self._table.backend = backend
+        self._state = "open"
+
     def _become_root(self) -> None:
         if self._tracking is not None and self._tracking.root is None:
             self._tracking.root = self._table
@@ -321,7 +327,7 @@ class TaskScope:
         self._tracking.release()
 
     async def _end(self, exc: BaseException | None, excused: Iterable[AnyTask] = ()) -> None:
-        closing = Closing(self._table, self._policy, excused)
+        closing = Closing(self._table, self._policy, excused, self._claims)
         try:
             lost = self._look_for_lost(closing)
             await closing.run(grace=not isinstance(exc, KeyboardInterrupt | SystemExit))

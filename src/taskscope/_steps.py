@@ -20,12 +20,14 @@ class ScopedSteps:
     """Takes the steps of an asynchronous generator inside a scope.
 
     The consumer can take each step, and close the generator, from another task and in another context.
+
+    is_on: whether the scope is open already, and somebody else's to end.
     """
 
-    def __init__(self, scope: TaskScope, steps: AsyncGenerator[Any, Any]) -> None:
+    def __init__(self, scope: TaskScope, steps: AsyncGenerator[Any, Any], *, is_on: bool = False) -> None:
         self._scope = scope
         self._steps = steps
-        self._is_on = False
+        self._is_on = is_on
         self._closed_by: BaseException | None = None
 
     async def __aenter__(self) -> Self:

@@ -136,12 +136,22 @@ class TaskTable:
 
     def inherit(self, task: AnyTask, row: Row, closed_scope: str) -> None:
         """Takes a task that was spawned from the context of a closed scope."""
-        if self._closed_in is None:
-            self._closed_in = {}
-        self._closed_in[task] = closed_scope
+        self._note_closed(task, closed_scope)
         self.rows[task] = row
         if len(self.rows) > self.threshold:
             self.tidy(task)
+
+    def hand_over(self, task: AnyTask, taker: TaskTable) -> None:
+        """Gives a pending task to another table, which keeps in mind where it comes from."""
+        came_from = self.closed_scope_of(task) or self.name
+        self.backend.tracking_of_task(task).move(task, self, taker)
+        if came_from != taker.name:
+            taker._note_closed(task, came_from)
+
+    def _note_closed(self, task: AnyTask, scope: str) -> None:
+        if self._closed_in is None:
+            self._closed_in = {}
+        self._closed_in[task] = scope
 
     def closed_scope_of(self, task: AnyTask) -> str | None:
         return None if self._closed_in is None else self._closed_in.get(task)

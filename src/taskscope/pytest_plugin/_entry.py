@@ -1,0 +1,33 @@
+"""What pytest loads through the entry point: the options and markers, and the plugin proper where it is switched on."""
+
+from __future__ import annotations
+
+import pytest
+
+from taskscope._off import is_off
+from taskscope.pytest_plugin._options import add_options, is_on, refuse_unknown
+
+_MARKERS = (
+    "taskscope(grace=..., on_leak=..., timeout=..., ...): options of taskscope for this test; taskscope(False): leave "
+    "its tasks alone",
+    "taskscope_leaks(*coroutines, strict=True): the test leaves tasks of these coroutine functions behind (globs of "
+    "qualified names), and fails if it does not, unless strict is False",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for marker in _MARKERS:
+        config.addinivalue_line("markers", marker)
+    if not is_on(config) or is_off():
+        return
+    refuse_unknown(config)
+    from taskscope.pytest_plugin._plugin import Enforcement
+    from taskscope.pytest_plugin._summary import Summary
+
+    enforcement = Enforcement(config)
+    config.pluginmanager.register(enforcement, "taskscope-enforcement")
+    config.pluginmanager.register(Summary(config, enforcement.outcomes), "taskscope-summary")

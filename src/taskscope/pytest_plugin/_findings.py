@@ -1,0 +1,63 @@
+"""What was found, as data that can travel from a worker of pytest-xdist to its controller."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from taskscope._report import Report
+
+
+@dataclass(slots=True)
+class Finding:
+    """One report that has leaks, or of a body that was ended.
+
+    Attributes:
+        owner: The test's node id, or what the fixture is called.
+        kind: What that is: `"test"`, `"fixture"`, `"case"` (of unittest's), or `"loop"` for what was spawned when
+            whoever spawned it had been judged.
+        outcome: What became of it: `"failed"`, `"warned"`, `"logged"`, `"told"` (in the summary only), `"ignored"`,
+            `"called"` (a function of the user's), `"expected"`.
+        nodeid: The test in whose setup, call or teardown it was found.
+        phase: Which of these it was: `"setup"`, `"call"`, `"teardown"`, or `"end"` of the session.
+        report: The report, as `Report.to_dict` has it.
+        text: The report as text.
+        worker: Name of the pytest-xdist worker, None without.
+    """
+
+    owner: str
+    kind: str
+    outcome: str
+    nodeid: str
+    phase: str
+    report: dict[str, Any]
+    text: str
+    worker: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What is counted over a session beside findings: late tasks by where they were spawned, ignored ones by rule."""
+
+    late: dict[str, int] = field(default_factory=dict[str, int])
+    ignored: dict[str, int] = field(default_factory=dict[str, int])
+
+    def note(self, report: Report) -> None:
+        for record in report.late:
+            site = record.spawn_site
+            where = record.coroutine if site is None else f"{record.coroutine}, spawned at {site.file}:{site.line}"
+            self.late[where] = self.late.get(where, 0) + 1
+        for record in report.ignored:
+            if record.rule is not None:
+                self.ignored[record.rule] = self.ignored.get(record.rule, 0) + 1
+
+    def add(self, other: dict[str, dict[str, int]]) -> None:
+        for mine, theirs in ((self.late, other["late"]), (self.ignored, other["ignored"])):
+            for key, number in theirs.items():
+                mine[key] = mine.get(key, 0) + number
+
+    def to_dict(self) -> dict[str, dict[str, int]]:
+        return asdict(self)

@@ -1,0 +1,57 @@
+"""The end of an owner: its tasks get the grace, and what is left then is ended and told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from taskscope._backends import _asyncio
+from taskscope._closing import Claims
+from taskscope._report import Report
+from taskscope._scope import TaskScope
+from taskscope._table import AnyTask, TaskTable
+from taskscope.pytest_plugin._owners import Owner
+
+Collect = Callable[[Owner, Report], None]
+
+
+async def judge(owner: Owner, tasks: Iterable[AnyTask], source: TaskTable, claims: Claims | None, tell: Collect) -> None:
+    """Judges tasks of an owner as the end of a scope would. To be awaited on their loop.
+
+    source: the table that holds them.
+    tell: gets the report, if there is anything to tell.
+    """
+    policy = replace(owner.settings.policy, on_report=lambda report: tell(owner, report))
+    scope = TaskScope._of(policy, owner.name, owner.defined_at)  # pyright: ignore[reportPrivateUsage]
+    scope._claims = claims  # pyright: ignore[reportPrivateUsage]
+    async with scope:
+        for task in tasks:
+            if not source.backend.is_done(task):
+                source.hand_over(task, scope._table)  # pyright: ignore[reportPrivateUsage]
+
+
+def judge_from_outside(owner: Owner, claims: Claims | None, tell: Collect) -> None:
+    """The same for all that an owner has on asyncio, where no loop runs. What is on a closed loop nobody can judge."""
+    table = owner.asyncio_table
+    by_loop: dict[asyncio.AbstractEventLoop, list[AnyTask]] = {}
+    for task in table.pending():
+        by_loop.setdefault(task.get_loop(), []).append(task)
+    for loop, tasks in by_loop.items():
+        judge_on(loop, owner, tasks, claims, tell)
+
+
+def judge_on(
+    loop: asyncio.AbstractEventLoop, owner: Owner, tasks: list[AnyTask], claims: Claims | None, tell: Collect
+) -> None:
+    if loop.is_closed() or asyncio._get_running_loop() is not None:
+        return
+    work = judge(owner, tasks, owner.table_on(_asyncio), claims, tell)
+    if not loop.is_running():
+        loop.run_until_complete(work)
+        return
+    beside = asyncio.new_event_loop()  # it runs in another thread, and the tasks are cancelled through it
+    try:
+        beside.run_until_complete(work)
+    finally:
+        beside.close()

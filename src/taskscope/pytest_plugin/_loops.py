@@ -1,0 +1,151 @@
+"""The event loops of a test run: on each what is spawned is seen, and none is closed before its tasks were judged."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sys
+import weakref
+from asyncio import runners
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, final
+
+from taskscope._backends import _asyncio
+from taskscope._backends._factory import tracking_of
+from taskscope._backends._here import backend_here
+from taskscope._table import TaskTable
+from taskscope.pytest_plugin._owners import Owner
+from taskscope.pytest_plugin._settings import Settings
+
+Main = Callable[..., Coroutine[Any, Any, Any]]
+
+
+@final
+class Loops:
+    """Puts taskscope on loops, and is told when they are closed.
+
+    settings: what holds for what nobody else answers for any more.
+    closes: called before a loop is closed, and before `asyncio.Runner` cancels what is left on it; with the loop, and
+        with the owner of what was spawned there when its own had been judged.
+    wrap_main: called with the coroutine function that a test, which is none itself, has run.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        closes: Callable[[asyncio.AbstractEventLoop, Owner], None],
+        wrap_main: Callable[[Main], Main],
+    ) -> None:
+        self._settings = settings
+        self._closes = closes
+        self._wrap_main = wrap_main
+        self._held: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Owner] = weakref.WeakKeyDictionary()
+        self._runs: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._originals: list[tuple[Any, str, Any]] = []
+
+    def hold(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Sees what is spawned on a loop from now on, until it is closed."""
+        if loop in self._held or loop.is_closed():
+            return
+        tracking_of(loop).acquire()
+        self._held[loop] = Owner("event loop", "loop", self._settings, (Loops.hold.__code__, -1))
+        original = loop.close
+        as_attribute: Any = vars(loop).get("close") if hasattr(loop, "__dict__") else None
+
+        def close() -> None:
+            self._let_go(loop)
+            if as_attribute is None:
+                del loop.close  # type: ignore[method-assign]
+            else:
+                loop.close = as_attribute  # type: ignore[method-assign]
+            original()
+
+        with suppress(AttributeError):
+            loop.close = close  # type: ignore[method-assign]
+
+    def hold_running(self) -> None:
+        """The same for the loop, or the run of Trio's, that runs now."""
+        backend = backend_here()
+        if backend is _asyncio:
+            self.hold(asyncio.get_running_loop())
+            return
+        tracking = backend.running_tracking()
+        if tracking not in self._runs:
+            tracking.acquire()  # and never released: the run ends
+            self._runs.add(tracking)
+
+    def late_table(self) -> TaskTable | None:
+        """Who answers on the running loop for what is spawned in a scope's context when the scope has ended."""
+        if backend_here() is not _asyncio:
+            return None
+        owner = self._held.get(asyncio.get_running_loop())
+        return None if owner is None else owner.table_on(_asyncio)
+
+    def patch(self) -> None:
+        """Has `asyncio.Runner`, and with it `asyncio.run`, tell of what it runs and when it closes its loop."""
+        self._replace(runners.Runner, "close", self._closing_first)
+        self._replace(runners.Runner, "run", self._holding_first)
+
+    def patch_trio(self) -> None:
+        """The same for `trio.run`, if anybody has imported Trio."""
+        trio = sys.modules.get("trio")
+        if trio is not None and not any(where is trio for where, _, _ in self._originals):
+            self._replace(trio, "run", self._running_wrapped)
+
+    def unpatch(self) -> None:
+        while self._originals:
+            where, name, original = self._originals.pop()
+            setattr(where, name, original)
+
+    def let_go_of_all(self) -> None:
+        for loop in list(self._held):
+            self._let_go(loop)
+            with suppress(AttributeError):
+                del loop.close  # type: ignore[method-assign]
+
+    def _let_go(self, loop: asyncio.AbstractEventLoop) -> None:
+        if loop not in self._held:
+            return
+        if not loop.is_closed():
+            self._closes(loop, self._held[loop])
+        del self._held[loop]
+        tracking_of(loop).release()
+
+    def _replace(self, where: Any, name: str, make: Callable[[Any], Any]) -> None:
+        original = getattr(where, name)
+        self._originals.append((where, name, original))
+        setattr(where, name, make(original))
+
+    def _closing_first(self, original: Callable[[asyncio.Runner], None]) -> Callable[[asyncio.Runner], None]:
+        @functools.wraps(original)
+        def close(runner: asyncio.Runner) -> None:
+            loop = getattr(runner, "_loop", None)
+            if loop is not None and loop in self._held and not loop.is_closed():
+                self._closes(loop, self._held[loop])
+            original(runner)
+
+        return close
+
+    def _holding_first(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def run(runner: asyncio.Runner, coro: Any, **kwargs: Any) -> Any:
+            if not asyncio.iscoroutine(coro) or asyncio._get_running_loop() is not None:
+                return original(runner, coro, **kwargs)
+            with suppress(RuntimeError):  # closed: the original says so
+                self.hold(runner.get_loop())
+
+            async def main() -> Any:
+                return await coro
+
+            wrapped = self._wrap_main(main)
+            return original(runner, coro if wrapped is main else wrapped(), **kwargs)
+
+        return run
+
+    def _running_wrapped(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def run(async_fn: Any, *args: Any, **kwargs: Any) -> Any:
+            return original(self._wrap_main(async_fn), *args, **kwargs)
+
+        return run

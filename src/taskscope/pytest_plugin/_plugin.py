@@ -1,0 +1,160 @@
+"""The plugin proper: opens scopes round tests and fixtures, and acts on what is found."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, final
+
+import pytest
+
+from taskscope._backends import _asyncio
+from taskscope._closing import Claims
+from taskscope._decorator import defined_where
+from taskscope._table import set_tag, tag
+from taskscope.pytest_plugin._fixtures import Judge, with_steps
+from taskscope.pytest_plugin._judging import judge_from_outside, judge_on
+from taskscope.pytest_plugin._loops import Loops
+from taskscope.pytest_plugin._outcome import Outcomes
+from taskscope.pytest_plugin._owners import Owner, claims_of
+from taskscope.pytest_plugin._settings import SettingsOfSession, expected_leaks
+from taskscope.pytest_plugin._tests import TestRun
+
+CoroutineFunction = Callable[..., Coroutine[Any, Any, Any]]
+
+
+@final
+class Enforcement:
+    """Registered where the plugin is switched on.
+
+    pytest runs one thing at a time, so that at any time one test or fixture is what runs.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._settings = SettingsOfSession(config)
+        self.outcomes = Outcomes(config)
+        self._loops = Loops(self._settings.default, self._loop_closes, self._wrap_main)
+        self._judge = Judge(self._claims_of_others, self.outcomes.collect)
+        # The fixtures that are set up, in that order.
+        self._fixtures: dict[Any, Owner] = {}
+        self._run: TestRun | None = None
+        self._loops.patch()
+
+    def pytest_unconfigure(self) -> None:
+        self._loops.let_go_of_all()
+        self._loops.unpatch()
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            self._settings.of(item)
+            expected_leaks(item)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Generator[None, Any, Any]:
+        settings = self._settings.of(request.node)
+        if settings is None:
+            return (yield)
+        function = fixturedef.func
+        owner = Owner(f"fixture {fixturedef.argname}", "fixture", settings, defined_where(function))
+        self._fixtures[fixturedef] = owner
+        find_owner = functools.partial(self._fixtures.get, fixturedef)
+        wrapped = with_steps(function, find_owner, self._judge, self._loops.hold_running)
+        is_async = wrapped is not function
+        fixturedef.func = wrapped
+        try:
+            with _tagged(None if is_async else owner):
+                value = yield
+        finally:
+            if fixturedef.func is wrapped:  # aiohttp's plugin puts its own there, for good
+                fixturedef.func = function
+        # What it has asked for meanwhile is torn down after it.
+        self._fixtures[fixturedef] = self._fixtures.pop(fixturedef)
+        owner.values.append(value)
+        owner.is_tagging = not type(value).__module__.startswith("pytest_trio")
+        if isinstance(value, asyncio.AbstractEventLoop):
+            self._loops.hold(value)
+        return value
+
+    def pytest_fixture_post_finalizer(self, fixturedef: Any) -> None:
+        owner = self._fixtures.pop(fixturedef, None)
+        if owner is None:
+            return
+        if owner.pending():
+            judge_from_outside(owner, claims_of(self._fixtures.values()), self.outcomes.collect)
+        owner.let_go()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        with self.outcomes.phase(item, "setup"):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        with self.outcomes.phase(item, "teardown"):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        settings = self._settings.of(item)
+        if settings is None or not isinstance(item, pytest.Function):
+            return (yield)
+        run = TestRun(item, settings, self._loops, self._fixtures.values(), self.outcomes.collect)
+        self._run = run
+        with self.outcomes.phase(item, "call", run):
+            try:
+                with run.wrapped(
+                    functools.partial(self.outcomes.fail_example, item, run),
+                    functools.partial(self._begin_example, run),
+                ):
+                    return (yield)
+            finally:
+                self._run = None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: Any) -> Generator[None, Any, Any]:
+        report = yield
+        self.outcomes.attach(report)
+        return report
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
+        try:
+            return (yield)
+        finally:
+            self._loops.let_go_of_all()
+            self.outcomes.finish(session)
+
+    def _begin_example(self, run: TestRun) -> None:
+        self.outcomes.forget(run.owner)
+        run.ended_early = None
+
+    def _claims_of_others(self, owner: Owner) -> Claims:
+        return claims_of(other for other in self._fixtures.values() if other is not owner)
+
+    def _loop_closes(self, loop: asyncio.AbstractEventLoop, beside: Owner) -> None:
+        """What a loop that is closed would silently cancel is judged first, whosever it is."""
+        owners = [beside, *self._fixtures.values()]
+        if self._run is not None:
+            owners.append(self._run.owner)
+        for owner in owners:
+            tasks = owner.pending_on(loop)
+            if tasks:
+                judge_on(loop, owner, tasks, None, self.outcomes.collect)
+
+    def _wrap_main(self, main: CoroutineFunction) -> CoroutineFunction:
+        return main if self._run is None else self._run.wrap_main(main)
+
+
+@contextmanager
+def _tagged(owner: Owner | None) -> Iterator[None]:
+    """Has what is spawned outside of any loop tagged with an owner, or with none."""
+    if owner is None and tag.get(None) is None:
+        yield
+        return
+    token = tag.set(None) if owner is None else set_tag(owner.table_on(_asyncio))
+    try:
+        yield
+    finally:
+        tag.reset(token)

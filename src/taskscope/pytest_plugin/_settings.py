@@ -1,0 +1,127 @@
+"""What holds for a test: the options, and what its markers say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from taskscope._ignore import Ignore
+from taskscope._policy import Policy, check_policy
+from taskscope.pytest_plugin._options import ON_LEAK, OPTIONS, ignore_lines, value_of
+
+MARKER = "taskscope"
+LEAKS_MARKER = "taskscope_leaks"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What holds for a test or a fixture.
+
+    Attributes:
+        policy: What its scopes do. They tell nobody of leaks: that is for the plugin.
+        on_leak: What the plugin does: one of `ON_LEAK`, or a function that takes the report.
+    """
+
+    policy: Policy
+    on_leak: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The leaks that a test says it has: globs of qualified names, and whether each must have been seen."""
+
+    coroutines: tuple[str, ...]
+    strict: bool
+
+
+class SettingsOfSession:
+    """The settings of all tests.
+
+    Raises:
+        pytest.UsageError: A bad value in the ini file or on the command line.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._arguments: dict[str, Any] = {}
+        self._on_command_line: set[str] = set()
+        for option in OPTIONS:
+            is_given, value = value_of(config, option)
+            self._arguments[option.name] = value
+            if is_given:
+                self._on_command_line.add(option.name)
+        self._arguments["ignore"] = tuple(map(rule_of_line, ignore_lines(config)))
+        self.default = _settings(self._arguments, "taskscope")
+        self._of_markers: dict[tuple[tuple[str, int], ...], Settings] = {}
+
+    def of(self, item: pytest.Item) -> Settings | None:
+        """The settings of a test, None where its marker takes it out.
+
+        Raises:
+            pytest.UsageError: A marker says what it cannot say.
+        """
+        arguments: dict[str, Any] = {}
+        for mark in item.iter_markers(MARKER):
+            if mark.args == (False,) and not mark.kwargs:
+                return None if not arguments else self._with(arguments, item)
+            if mark.args:
+                raise pytest.UsageError(
+                    f"{item.nodeid}: taskscope{mark.args!r}: the marker takes False, or keyword arguments"
+                )
+            arguments = {**mark.kwargs, **arguments}
+        return self._with(arguments, item) if arguments else self.default
+
+    def _with(self, arguments: dict[str, Any], item: pytest.Item) -> Settings:
+        key = tuple(sorted((name, id(value)) for name, value in arguments.items()))
+        found = self._of_markers.get(key)
+        if found is None:
+            ours = {name: value for name, value in arguments.items() if name not in self._on_command_line}
+            if "ignore" in ours:
+                ours["ignore"] = (*self._arguments["ignore"], *ours["ignore"])
+            found = self._of_markers[key] = _settings({**self._arguments, **ours}, f"{item.nodeid}: taskscope marker")
+        return found
+
+
+def expected_leaks(item: pytest.Item) -> Expected | None:
+    """What the test's own markers say of leaks that it is to have, None where they say nothing.
+
+    Raises:
+        pytest.UsageError: A marker says what it cannot say.
+    """
+    names: list[str] = []
+    strict = False
+    for mark in item.iter_markers(LEAKS_MARKER):
+        is_strict = mark.kwargs.get("strict", True)
+        if not mark.args or not all(isinstance(name, str) for name in mark.args) or type(is_strict) is not bool:
+            raise pytest.UsageError(
+                f"{item.nodeid}: {LEAKS_MARKER}: takes qualified names of coroutine functions, and strict=True or False"
+            )
+        if unknown := set(mark.kwargs) - {"strict"}:
+            raise pytest.UsageError(f"{item.nodeid}: {LEAKS_MARKER}: there is no argument {', '.join(sorted(unknown))}")
+        names += mark.args
+        strict = strict or is_strict
+    return Expected(tuple(names), strict) if names else None
+
+
+def rule_of_line(line: str) -> Ignore:
+    try:
+        return Ignore.parse(line)
+    except (TypeError, ValueError) as error:
+        raise pytest.UsageError(f"taskscope_ignore: {error}") from None
+
+
+def _settings(arguments: Mapping[str, Any], where: str) -> Settings:
+    policy_arguments = dict(arguments)
+    on_leak = policy_arguments.pop("on_leak")
+    ignore_builtin = policy_arguments.pop("ignore_builtin")
+    if isinstance(on_leak, str) and on_leak not in ON_LEAK:
+        raise pytest.UsageError(f"{where}: on_leak={on_leak!r}: must be one of {', '.join(ON_LEAK)}")
+    if not isinstance(on_leak, str):
+        policy_arguments["on_leak"] = on_leak
+    try:
+        policy = check_policy(**policy_arguments)
+    except (TypeError, ValueError) as error:
+        raise pytest.UsageError(f"{where}: {error}") from None
+    return Settings(replace(policy, on_leak="ignore", ignore_builtin=bool(ignore_builtin)), on_leak)

@@ -1,0 +1,205 @@
+"""One run of a test: a scope round its body, whichever plugin runs that in whichever loop."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import inspect
+import unittest
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any, final
+
+import pytest
+
+from taskscope._backends import _asyncio
+from taskscope._backends._here import backend_here
+from taskscope._closing import Claims
+from taskscope._decorator import defined_where
+from taskscope._report import Report, TaskRecord
+from taskscope._scope import TaskScope
+from taskscope._table import AnyTask, TaskTable, set_tag, tag
+from taskscope.pytest_plugin._judging import Collect, judge_from_outside
+from taskscope.pytest_plugin._loops import Loops
+from taskscope.pytest_plugin._owners import Owner, claims_of
+from taskscope.pytest_plugin._settings import Settings, expected_leaks
+
+CoroutineFunction = Callable[..., Coroutine[Any, Any, Any]]
+
+
+@final
+class TestRun:
+    """A call of a test function, or the run of a test case's method with what is set up and torn down round it.
+
+    Attributes:
+        owner: Holds what belongs to no scope round an async body: what a test that is no coroutine function spawns, and
+            what a test case does in its `asyncSetUp`.
+        ended_early: The report of a body that was proven deadlocked or had its time up; None otherwise.
+    """
+
+    __test__ = False
+
+    def __init__(
+        self, item: pytest.Function, settings: Settings, loops: Loops, fixtures: Collection[Owner], tell: Collect
+    ) -> None:
+        self.item = item
+        self.settings = settings
+        self.ended_early: Report | None = None
+        self._loops = loops
+        self._fixtures = fixtures
+        self._tell = tell
+        self._function: Any = item.obj
+        self._defined_at = defined_where(self._function)
+        self._case = item.instance if isinstance(item.instance, unittest.TestCase) else None
+        self._is_sync = False
+        self._expected = expected_leaks(item)
+        self._seen: set[str] = set()
+        self._policy = replace(settings.policy, on_report=self._told)
+        self.owner = Owner(item.nodeid, "test" if self._case is None else "case", settings, self._defined_at)
+        if self._case is not None:
+            self.owner.values.append(self._case)
+
+    @contextmanager
+    def wrapped(self, fail_example: Callable[[], None], before_example: Callable[[], None]) -> Iterator[None]:
+        """Has the test's function run in a scope. What it has left outside of one is judged at the end.
+
+        fail_example: called after every example of a property test.
+        before_example: called before it.
+        """
+        with ExitStack() as undo:
+            is_async = self._put_scope_round_body(undo, fail_example, before_example)
+            self._put_tag(undo, is_async=is_async)
+            try:
+                yield
+            finally:
+                if self.owner.pending():
+                    judge_from_outside(self.owner, claims_of(self._fixtures), self._tell)
+                self.owner.let_go()
+
+    def wrap_main(self, main: CoroutineFunction) -> CoroutineFunction:
+        """What a test that is no coroutine function has run, watched. What it leaves is the test's, which goes on."""
+        if not self._is_sync or not inspect.iscoroutinefunction(main):
+            return main
+
+        @functools.wraps(main)
+        async def in_scope(*args: Any, **kwargs: Any) -> Any:
+            backend = backend_here()
+            scope = self._scope(self._all_mine if backend is _asyncio else None)
+            return await self._run_in(scope, self.owner.table_on(backend), main, args, kwargs)
+
+        return in_scope
+
+    def split(self, leaks: tuple[TaskRecord, ...]) -> tuple[tuple[TaskRecord, ...], tuple[TaskRecord, ...]]:
+        """The leaks that the test says it has, and the others."""
+        if self._expected is None:
+            return (), leaks
+        expected: list[TaskRecord] = []
+        for leak in leaks:
+            names = [name for name in self._expected.coroutines if fnmatch.fnmatchcase(leak.coroutine, name)]
+            self._seen.update(names)
+            if names:
+                expected.append(leak)
+        return tuple(expected), tuple(leak for leak in leaks if leak not in expected)
+
+    def expected_but_absent(self) -> list[str]:
+        """What is wrong with a test that has not left what it says it does."""
+        if self._expected is None or not self._expected.strict:
+            return []
+        absent = [name for name in self._expected.coroutines if name not in self._seen]
+        if not absent:
+            return []
+        return [
+            f"taskscope: the test is marked to leak {', '.join(absent)}, and has not. If it is mended, take the mark away."
+        ]
+
+    def has_failed_by_itself(self) -> bool:
+        """Whether unittest has a failure, or a skip, of this test that pytest does not see as an exception."""
+        return bool(getattr(self.item, "_excinfo", None))
+
+    def replace_failure(self, error: BaseException) -> None:
+        failures: list[Any] = getattr(self.item, "_excinfo", [])
+        failures[:] = [pytest.ExceptionInfo.from_exception(error)]
+
+    def _put_scope_round_body(
+        self, undo: ExitStack, fail_example: Callable[[], None], before_example: Callable[[], None]
+    ) -> bool:
+        """Returns whether there is a body that is a coroutine."""
+        item: Any = self.item
+        handle = getattr(self._function, "hypothesis", None)
+        function = self._function if handle is None else handle.inner_test
+        if not inspect.iscoroutinefunction(function):
+            return False
+        if handle is None:
+            item.obj = self._in_scope(function)
+            undo.callback(setattr, item, "obj", function)
+            return True
+
+        in_scope = self._in_scope(function)
+
+        @functools.wraps(function)
+        async def example(*args: Any, **kwargs: Any) -> None:
+            before_example()
+            await in_scope(*args, **kwargs)
+            fail_example()
+
+        handle.inner_test = example
+        undo.callback(setattr, handle, "inner_test", function)
+        return True
+
+    def _put_tag(self, undo: ExitStack, *, is_async: bool) -> None:
+        context = getattr(self._case, "_asyncioTestContext", None)
+        if context is not None:  # of a test case's own: all its methods run there
+            undo.callback(context.run, tag.reset, context.run(set_tag, self.owner.table_on(_asyncio)))
+        self._is_sync = not is_async and context is None
+        if self._is_sync:
+            self._loops.patch_trio()
+            undo.callback(tag.reset, set_tag(self.owner.table_on(_asyncio)))
+        elif tag.get(None) is not None:
+            undo.callback(tag.reset, tag.set(None))
+
+    def _in_scope(self, function: CoroutineFunction) -> CoroutineFunction:
+        @functools.wraps(function)
+        async def in_scope(*args: Any, **kwargs: Any) -> Any:
+            self._loops.hold_running()
+            return await self._run_in(self._scope(self._claims(kwargs)), self._loops.late_table(), function, args, kwargs)
+
+        return in_scope
+
+    def _scope(self, claims: Claims | None) -> TaskScope:
+        scope = TaskScope._of(self._policy, self.item.nodeid, self._defined_at)  # pyright: ignore[reportPrivateUsage]
+        scope._claims = claims  # pyright: ignore[reportPrivateUsage]
+        return scope
+
+    async def _run_in(
+        self,
+        scope: TaskScope,
+        heir: TaskTable | None,
+        function: CoroutineFunction,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """heir: who answers for what is spawned from the scope's context when it has ended."""
+        async with scope:
+            table = scope._table  # pyright: ignore[reportPrivateUsage]
+            if table.parent is None:
+                table.parent = heir
+            return await function(*args, **kwargs)
+
+    def _claims(self, values: Mapping[str, Any]) -> Claims:
+        owners = list(self._fixtures)
+        avoid: list[object] = []
+        if self._case is not None:
+            owners.append(self.owner)
+        elif self.item.instance is not None:
+            avoid.append(self.item.instance)  # fixtures that are its methods lead to it
+        return claims_of(owners, values, avoid=avoid)
+
+    def _all_mine(self, tasks: list[AnyTask]) -> dict[AnyTask, tuple[TaskTable, str]]:
+        return dict.fromkeys(tasks, (self.owner.table_on(_asyncio), "the test goes on"))
+
+    def _told(self, report: Report) -> None:
+        if report.phase == "body":
+            self.ended_early = report
+        else:
+            self._tell(self.owner, report)
