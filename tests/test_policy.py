@@ -7,6 +7,7 @@ import enum
 import functools
 import math
 import warnings
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator
 from decimal import Decimal
 from fractions import Fraction
@@ -18,7 +19,7 @@ from conftest import Run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskscope import Report, TaskLeakError, TaskScope, TaskScopeError, install, run, scoped
+from taskscope import Ignore, Report, TaskLeakError, TaskScope, TaskScopeError, install, run, scoped
 from taskscope._policy import PolicyArguments, check_policy
 
 Opener = Callable[..., object]
@@ -104,6 +105,8 @@ class Int(int): ...
 class Float(float):
     """As numpy's float64 is one."""
 
+
+RULE = Ignore("Client._read", reason="it stays")
 
 SECONDS = ["grace", "cancel_timeout", "timeout", "watch"]
 OF_A_BODY = ["timeout", "watch"]
@@ -226,18 +229,33 @@ def test_scan_is_a_bool(opened: Opener, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argument", "values"),
-    [
-        ("ignore", [("x",), [], None, (None,), "x", Hostile(), (Hostile(),)]),
-        ("find", [(), ["tasks"], ("threads",), ("tasks", "threads"), "tasks", None, Hostile(), (Hostile(),)]),
-    ],
+    "value", [(), ["tasks"], ("threads",), ("tasks", "threads"), "tasks", None, Hostile(), (Hostile(),)]
 )
-def test_what_this_version_does_not_support_is_refused_and_said_so(
-    opened: Opener, argument: str, values: list[Any]
-) -> None:
-    for value in values:
-        with pytest.raises(ValueError, match=rf"^{argument}=.*this version.*leave it (None|\(\)|\(\"tasks\",\))$"):
-            opened(**{argument: value})
+def test_what_this_version_does_not_support_is_refused_and_said_so(opened: Opener, value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^find=.*this version.*leave it \(\"tasks\",\)$"):
+        opened(find=value)
+
+
+@pytest.mark.parametrize("value", [None, 1, {RULE}, iter((RULE,)), RULE, Sayer(), Hostile()], ids=type)
+def test_ignore_rules_come_in_a_sequence(opened: Opener, value: Any) -> None:
+    with pytest.raises(TypeError, match=r"^ignore=.*: must be a sequence of taskscope.Ignore: .*, not \w+$"):
+        opened(ignore=value)
+
+
+@pytest.mark.parametrize("value", [("x",), (None,), (Hostile(),), "rules", ["task=x -- y"]], ids=type)
+def test_only_ignore_rules_are_in_it(opened: Opener, value: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"^ignore=.*: must be a sequence of taskscope.Ignore: .*; its element 0 is \w+$"
+    ):
+        opened(ignore=value)
+    with pytest.raises(TypeError, match=r"its element 1 is \w+$"):
+        opened(ignore=[RULE, *value])
+
+
+@pytest.mark.parametrize("value", [(), [], (RULE,), [RULE, RULE], deque([RULE])])
+def test_every_sequence_of_rules_will_do(opened: Opener, value: Any) -> None:
+    opened(ignore=value)
+    assert check_policy(ignore=value).ignore == tuple(value)
 
 
 def test_their_defaults_can_be_given(opened: Opener) -> None:

@@ -17,6 +17,7 @@ import taskscope
 PUBLIC = [
     "DeadlockError",
     "Frame",
+    "Ignore",
     "Installation",
     "Report",
     "ScopeTimeoutError",

@@ -37,7 +37,7 @@ def test_each_set_up_is_one_command(mark: str) -> None:
 
 def test_the_options_of_a_scope_are_all_there_with_their_defaults() -> None:
     defaults = taskscope.TaskScope.__init__.__kwdefaults__
-    refused = {"ignore", "find"}
+    refused = {"find"}
     example = next(part for part in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "cancel_timeout=" in part)
     shown = dict(re.findall(r"^    (\w+)=(.+?),  ", example, re.MULTILINE))
     assert shown.pop("name") == "None"

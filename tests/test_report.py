@@ -51,6 +51,7 @@ RECORD = TaskRecord(
     outcome_detail="ValueError()",
     owner="TaskGroup",
     closed_scope="inner",
+    rule="task='t*'",
 )
 REPORT = Report(
     "shop",

@@ -520,6 +520,7 @@ records = st.builds(
     owner=st.none() | words,
     closed_scope=st.none() | words,
     stuck_with=word_tuples,
+    rule=st.none() | words,
 )
 record_tuples = st.lists(records, max_size=3).flatmap(
     lambda drawn: st.just(tuple(drawn) * 2) if drawn and len(drawn) == 1 else st.just(tuple(drawn))

@@ -79,6 +79,10 @@ async def uses() -> None:
         assert_type(scope.snapshot(), taskscope.Report)
     assert_type(scope.report, taskscope.Report)
     assert_type(taskscope.current_scope(), taskscope.TaskScope | None)
+    rule = taskscope.Ignore("Client._read", task="reader-*", spawn_site=None, wait="Queue.get", reason="it stays")
+    assert_type(taskscope.Ignore.parse("task=reader-* -- it stays"), taskscope.Ignore)
+    async with taskscope.TaskScope(ignore=(rule,)):
+        taskscope.TaskScope(ignore=[rule])
 
     async with taskscope.install(root="app", grace=5.0) as installation:
         assert_type(installation, taskscope.Installation)
@@ -101,6 +105,8 @@ def run() -> None:
 async def misuses() -> None:
     await plain("one")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     taskscope.TaskScope(grace="long")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    taskscope.TaskScope(ignore=("Client._read",))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    taskscope.Ignore("Client._read")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     taskscope.TaskScope(on_leak="shout")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
     @taskscope.scoped  # type: ignore[type-var]  # pyright: ignore[reportArgumentType, reportUntypedFunctionDecorator]

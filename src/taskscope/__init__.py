@@ -7,6 +7,7 @@ from taskscope._decorator import scoped
 from taskscope._errors import DeadlockError, ScopeTimeoutError, TaskLeakError, TaskLeakWarning, TaskScopeError
 from taskscope._finding import find_deadlocked
 from taskscope._handing import hand_off
+from taskscope._ignore import Ignore
 from taskscope._install import Installation, install, run
 from taskscope._report import Frame, Report, TaskRecord, Wait
 from taskscope._scope import TaskScope, current_scope
@@ -14,6 +15,7 @@ from taskscope._scope import TaskScope, current_scope
 __all__ = [
     "DeadlockError",
     "Frame",
+    "Ignore",
     "Installation",
     "Report",
     "ScopeTimeoutError",

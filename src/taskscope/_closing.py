@@ -12,9 +12,7 @@ from taskscope._cancelling import Cancelling
 from taskscope._diagnosis.describe import describe, safe_repr
 from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._diagnosis.groups import group_name, owning_group
-from taskscope._diagnosis.packages import ANYIO, function_in
-from taskscope._diagnosis.stack import task_chain
-from taskscope._diagnosis.tasks import coroutine_of
+from taskscope._left_alone import LeftAlone
 from taskscope._policy import Policy
 from taskscope._report import TaskRecord
 from taskscope._table import NO_SITE, AnyTask, Row, TaskTable
@@ -35,8 +33,6 @@ or its clock jumped."""
 Claims = Callable[[list[AnyTask]], Mapping[AnyTask, tuple[TaskTable, str]]]
 """Tells of pending tasks which of them are somebody else's: who takes each, and why it is theirs."""
 
-_ANYBODYS = "which may run in the middle of anybody's code: whose task it is cannot be told"
-
 FIRST_LOOK = 0.005
 """Seconds until that is asked for the first time. Each further pause is twice as long."""
 
@@ -54,8 +50,7 @@ class Closing:
         self.late: list[TaskRecord] = []
         # What the report says could not be looked at, or had no room.
         self.coverage: tuple[str, ...] = ()
-        self.transferred: dict[AnyTask, TaskRecord] = {}
-        self.ignored: dict[AnyTask, TaskRecord] = {}
+        self.left = LeftAlone(table, policy, host)
         self.leaks: dict[AnyTask, TaskRecord] = {}
         self.omitted = 0
         self.survivors: dict[AnyTask, TaskRecord] = {}
@@ -90,12 +85,13 @@ class Closing:
         pending = self._without_claimed(self._pending())
         if pending and grace:
             pending = self._without_claimed(await self._wait_out_grace(pending))
-        pending = [task for task in pending if not self._closes_a_collected_generator(task)]
+        pending = [task for task in pending if not self._is_left_at_last(task)]
         if pending:
             pending = await self._prove(pending)
         if pending:
             self._describe_leaks(pending)
-            await self._cancel(pending)
+            if self._policy.cancels:
+                await self._cancel(pending)
         self._note_late()
 
     async def _prove(self, pending: list[AnyTask]) -> list[AnyTask]:
@@ -139,27 +135,12 @@ class Closing:
         for task in self._table.pending():
             if task in self.excused:
                 continue
-            if task not in self._waited_for and self._is_left_alone(task):
+            if task not in self._waited_for and self.left.takes(task):
                 self.excused.add(task)
                 continue
             self._waited_for.setdefault(task, self._table.rows.get(task, NO_SITE))
             mine.append(task)
         return mine
-
-    def _is_left_alone(self, task: AnyTask) -> bool:
-        row = self._table.rows.get(task, NO_SITE)
-        if row[0] is not None and row[0].co_name == "__del__":
-            self._ignore(task, row, f"spawned by a finalizer, {_ANYBODYS}")
-            return True
-        if _is_of_loop(task):
-            self._ignore(task, row, "AnyIO keeps it for as long as the loop runs, to end its pool of processes then")
-            return True
-        if self._policy.outer_groups == "transfer":
-            group = self._outer_group(task)
-            if group is not None:
-                self.transferred[task] = replace(describe(task, row, task_chain(task)), owner=group)
-                return True
-        return False
 
     def _without_claimed(self, pending: list[AnyTask]) -> list[AnyTask]:
         """Gives those tasks away that are somebody else's, and returns the others."""
@@ -168,37 +149,18 @@ class Closing:
         claimed = self._claims(pending)
         for task, (taker, why) in claimed.items():
             row = self._table.rows.get(task, NO_SITE)
-            self.transferred[task] = replace(describe(task, row, task_chain(task)), outcome_detail=why)
+            self.left.transferred[task] = replace(describe(task, row, task_chain(task)), outcome_detail=why)
             self._table.hand_over(task, taker)
             self.excused.add(task)
             self._waited_for.pop(task, None)
         return [task for task in pending if task not in claimed]
 
-    def _closes_a_collected_generator(self, task: AnyTask) -> bool:
-        """Whether the loop has spawned a task to close an asynchronous generator that nobody refers to any more.
-
-        Such a task is waited for like any other, for it mostly is the scope's, but it is not known to be.
-        """
-        row = self._table.rows.get(task, NO_SITE)
-        if row[0] is not None or type(coroutine_of(task)).__name__ != "async_generator_athrow":
+    def _is_left_at_last(self, task: AnyTask) -> bool:
+        if not self.left.takes_at_last(task):
             return False
         self.excused.add(task)
-        self._ignore(task, row, f"closes a generator for the garbage collector, {_ANYBODYS}")
+        del self._waited_for[task]  # or it would be late as well, if it ends while others are cancelled
         return True
-
-    def _ignore(self, task: AnyTask, row: Row, why: str) -> None:
-        self.ignored[task] = replace(describe(task, row, task_chain(task)), outcome_detail=why)
-
-    def _outer_group(self, task: AnyTask) -> str | None:
-        """The group that holds a task, where that group was opened outside the scope."""
-        group, opener = owning_group(task)
-        if group is None or opener is None or self.backend.is_done(opener):
-            return None
-        if opener in self._table.rows and opener not in self.transferred:
-            return None
-        if opener is self._host and self.backend.is_opened_since(group, opener, self._table.groups_before):
-            return None
-        return group_name(group, opener)
 
     async def _wait_out_grace(self, pending: list[AnyTask]) -> list[AnyTask]:
         deadline = self._started + self._policy.grace
@@ -306,12 +268,6 @@ class Closing:
         omitted = len(late) - len(self.late)
         if omitted:
             self.coverage = (f"{omitted:,} more tasks ended late, too many to describe",)
-
-
-def _is_of_loop(task: AnyTask) -> bool:
-    """Whether a task is there for the loop and not for who happened to be the first to need it."""
-    code = getattr(coroutine_of(task), "cr_code", None)
-    return code is not None and function_in(ANYIO, code) == ("_backends._asyncio", "_shutdown_process_pool_on_exit")
 
 
 def _owner_of(task: AnyTask) -> str | None:

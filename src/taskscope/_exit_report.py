@@ -32,7 +32,8 @@ def exit_report(
     body_tasks = body_end.tasks if body_end is not None and body_end.fired else None
     leaks = dict(closing.leaks)
     for task, record in (body_tasks or {}).items():
-        leaks[task] = _with_end(table.backend, task, record, closing.leaks.get(task))
+        if not closing.left.is_ignored(task):
+            leaks[task] = _with_end(table.backend, task, record, closing.leaks.get(task))
     return Report(
         table.name,
         phase="exit" if body_tasks is None else "body",
@@ -40,10 +41,10 @@ def exit_report(
         leaks=tuple(leaks.values()),
         late=tuple(closing.late),
         survivors=tuple(closing.survivors.values()),
-        transferred=(*given, *closing.transferred.values()),
-        ignored=tuple(closing.ignored.values()),
+        transferred=(*given, *closing.left.transferred.values()),
+        ignored=closing.left.records,
         inherited=tuple(record for task, record in inherited.items() if not table.backend.is_done(task)),
-        coverage=closing.coverage,
+        coverage=(*closing.coverage, *closing.left.coverage),
         leaks_omitted=closing.omitted,
         spawned=table.spawned,
         settled_after=closing.settled_after,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, cast, get_args
 
 from taskscope._diagnosis.describe import safe_repr
+from taskscope._ignore import Ignore
 from taskscope._report import Report
 
 OnLeakName = Literal["raise", "warn", "log", "ignore"]
@@ -33,7 +34,7 @@ class PolicyArguments(TypedDict, total=False):
     timeout: float | None
     watch: float | None
     outer_groups: OuterGroups
-    ignore: tuple[()]
+    ignore: Sequence[Ignore]
     find: tuple[Literal["tasks"]]
     scan: bool
     spawn_site: SpawnSite
@@ -50,8 +51,10 @@ class Policy:
     timeout: float | None = None
     watch: float | None = None
     outer_groups: OuterGroups = "leak"
+    ignore: tuple[Ignore, ...] = ()
     scan: bool = False
     spawn_site: SpawnSite = "site"
+    ignore_builtin: bool = True  # no argument of a scope: for what is built on scopes
 
 
 def check_policy(
@@ -91,8 +94,7 @@ def check_policy(
         _check_seconds("watch", watch, "None or ")
         if not watch:
             raise ValueError(f"watch={watch!r}: must be None or more than 0 seconds")
-    if _words_in(ignore) != []:
-        raise ValueError(f"ignore={safe_repr(ignore)}: ignore rules are not supported in this version, leave it ()")
+    rules = _checked_rules(ignore)
     if _words_in(find) != ["tasks"]:
         raise ValueError(f'find={safe_repr(find)}: this version looks for tasks only, leave it ("tasks",)')
     return Policy(
@@ -103,6 +105,7 @@ def check_policy(
         None if timeout is None else float(timeout),
         None if watch is None else float(watch),
         outer_groups,
+        rules,
         scan,
         spawn_site,
     )
@@ -130,6 +133,19 @@ def _is_finite(value: float) -> bool:
         return math.isfinite(value)
     except OverflowError:  # an int beyond the range of floats
         return False
+
+
+def _checked_rules(value: object) -> tuple[Ignore, ...]:
+    allowed = "must be a sequence of taskscope.Ignore: ignore=(taskscope.Ignore('Client._read', reason='...'),)"
+    if not isinstance(value, Sequence):
+        raise TypeError(f"ignore={safe_repr(value)}: {allowed}, not {type(value).__name__}")
+    rules: list[Ignore] = []
+    given = cast("Sequence[object]", value)
+    for number, rule in enumerate(given):
+        if type(rule) is not Ignore:
+            raise TypeError(f"ignore={safe_repr(given)}: {allowed}; its element {number} is {type(rule).__name__}")
+        rules.append(rule)
+    return tuple(rules)
 
 
 def _words_in(value: object) -> list[str] | None:

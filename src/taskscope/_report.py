@@ -72,6 +72,7 @@ class TaskRecord:
         owner: The task group that holds it, as text. None when no group does.
         stuck_with: With the verdict `"deadlocked"`, names of the other tasks of the proof, at most 16: only they could
             wake this one, and nothing can wake them.
+        rule: The rule by which it was left alone, as text (`coroutine='Client._read'`). None where no rule did that.
         closed_scope: Name of the scope from whose context it was spawned, where that scope was closed already and the
             task therefore fell to an open ancestor. None in all other cases.
     """
@@ -92,6 +93,7 @@ class TaskRecord:
     owner: str | None = None
     closed_scope: str | None = None
     stuck_with: tuple[str, ...] = ()
+    rule: str | None = None
 
 
 @final

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Token
 from dataclasses import replace
@@ -22,6 +22,8 @@ from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._errors import TaskScopeError
 from taskscope._exit_report import exit_report, records_of_given
 from taskscope._handing import backend_for
+from taskscope._ignore import Ignore
+from taskscope._left_alone import LeftAlone
 from taskscope._lost import describe_loss, recover_tasks
 from taskscope._off import is_off
 from taskscope._policy import (
@@ -70,7 +72,8 @@ class TaskScope:
             holds for `timeout` holds here. Looking takes at most 1 % of the time. None: no looks.
         outer_groups: Whether a task in a task group that was opened outside the scope is a `"leak"`, or left to that
             group and listed in `report.transferred` (`"transfer"`).
-        ignore: Not supported yet, must be empty.
+        ignore: Rules for tasks that are meant to outlive the scope. A pending task that matches one is no leak: it is
+            left alone, and listed in `report.ignored`. Asked only when the body has ended.
         find: Not supported yet, must be `("tasks",)`.
         scan: Also look through all tasks of the loop at exit, for those that were made without the task factory
             (`asyncio.Task(...)`). Takes about 0.3 µs for each task alive on the loop; meant for tests.
@@ -108,7 +111,7 @@ class TaskScope:
         timeout: float | None = None,
         watch: float | None = None,
         outer_groups: OuterGroups = "leak",
-        ignore: tuple[()] = (),
+        ignore: Sequence[Ignore] = (),
         find: tuple[Literal["tasks"]] = ("tasks",),
         scan: bool = False,
         spawn_site: SpawnSite = "site",
@@ -164,7 +167,9 @@ class TaskScope:
 
     def snapshot(self) -> Report:
         """A report of the tagged tasks alive now, as its `leaks`, in phase `"body"`. Changes nothing."""
-        pending = self._table.pending()
+        return self._report_now(self._table.pending())
+
+    def _report_now(self, pending: list[AnyTask]) -> Report:
         host = self._table.host
         diagnosis = Diagnosis([*pending, *([] if self._table.closed or host is None else [host])])
         return Report(
@@ -341,9 +346,11 @@ class TaskScope:
 
     def _abandon(self, exc: GeneratorExit) -> None:
         """The body's coroutine is being closed, so nothing can be awaited: cancel, and tell what is known."""
-        pending = self._table.pending()
+        left = LeftAlone(self._table, self._policy, None)
+        pending = [task for task in self._table.pending() if not left.takes_by_rule(task)]
         try:
-            self._report = replace(self.snapshot(), phase="exit")
+            report = self._report_now(pending)
+            self._report = replace(report, phase="exit", ignored=left.records, coverage=left.coverage)
             for task in pending:
                 self._table.backend.cancel_without_waiting(task)
         finally:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import FrameType
+
 from taskscope._diagnosis import tasks
+from taskscope._diagnosis.awaitables import c_field
 from taskscope._diagnosis.folding import is_internal
 from taskscope._diagnosis.safely import safely
-from taskscope._diagnosis.stack import Chain, shown_frames
+from taskscope._diagnosis.stack import Chain, Link, shown_frames
 from taskscope._diagnosis.verdict import verdict
 from taskscope._report import TaskRecord
 from taskscope._site import age_of, chain_of, site_of, stack_of
@@ -37,9 +40,30 @@ def describe(task: AnyTask, row: Row, chain: Chain | None) -> TaskRecord:
 def coroutine_name(task: AnyTask, chain: Chain | None = None) -> str:
     """The name of the coroutine function that a task runs, or that AnyIO runs in it for a user."""
     if chain is not None and chain.links and is_internal(chain.links[0].code):
-        of_user = (link.frame.function for link in chain.links if not is_internal(link.code))
-        return next(of_user, chain.links[0].frame.function)
+        return _outermost(chain).frame.function
     return safely(lambda: tasks.coroutine_name(task), "<unknown>")
+
+
+def coroutine_names(task: AnyTask, chain: Chain) -> tuple[str, ...]:
+    """The same, and once more with the module before it, where that can be told."""
+    name = coroutine_name(task, chain)
+    module = safely(lambda: _module(_outermost(chain).holder), "") if chain.links else ""
+    return (name, f"{module}.{name}") if module else (name,)
+
+
+def _outermost(chain: Chain) -> Link:
+    """The outermost frame of a user's, or of whoever else has written what the task runs."""
+    return next((link for link in chain.links if not is_internal(link.code)), chain.links[0])
+
+
+def _module(holder: object) -> str:
+    """The name of the module that a coroutine or generator comes from. Empty where that is not known."""
+    for field in ("cr_frame", "gi_frame", "ag_frame"):
+        frame = c_field(holder, field)
+        if type(frame) is FrameType:
+            module = frame.f_globals.get("__name__")
+            return module if type(module) is str else ""
+    return ""
 
 
 def safe_repr(value: object) -> str:

@@ -119,7 +119,8 @@ class _Text:
 
     def _outcomes(self, group: Group) -> list[str]:
         outcomes = self._kinds("outcome", group, group.outcomes(), _what_happened)
-        return outcomes + self._kinds("because", group, group.reasons(), printable)
+        reasons = self._kinds("because", group, group.reasons(), printable)
+        return outcomes + reasons + self._kinds("rule", group, group.counted("rule"), printable)
 
     def _kinds(self, label: str, group: Group, kinds: list[tuple[T, int]], say: Callable[[T], str]) -> list[str]:
         """A line for each of the things that differ inside a group, most frequent first, up to a number."""
