@@ -3,6 +3,7 @@
 Nothing that a scope starts outlives it: tasks that do are found, cancelled and explained.
 """
 
+from taskscope._anyio_backends import anyio_backends
 from taskscope._decorator import scoped
 from taskscope._errors import DeadlockError, ScopeTimeoutError, TaskLeakError, TaskLeakWarning, TaskScopeError
 from taskscope._finding import find_deadlocked
@@ -25,6 +26,7 @@ __all__ = [
     "TaskScope",
     "TaskScopeError",
     "Wait",
+    "anyio_backends",
     "current_scope",
     "find_deadlocked",
     "hand_off",

@@ -12,6 +12,7 @@ from taskscope._cancelling import Cancelling
 from taskscope._diagnosis.describe import describe, safe_repr
 from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._diagnosis.groups import group_name, owning_group
+from taskscope._diagnosis.stack import task_chain
 from taskscope._left_alone import LeftAlone
 from taskscope._policy import Policy
 from taskscope._report import TaskRecord

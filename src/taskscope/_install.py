@@ -185,6 +185,7 @@ def run(
         if asyncio._get_running_loop() is not None or running_trio() is not None:
             raise RuntimeError("taskscope.run() cannot be called from a running event loop; open a TaskScope there")
         scope = TaskScope._of(checked, name or main.__qualname__, (main.cr_code, -1))  # pyright: ignore[reportPrivateUsage]
+        scope._given = 1  # pyright: ignore[reportPrivateUsage]
         result: T
         if backend == "trio":
             import trio

@@ -54,7 +54,9 @@ class Policy:
     ignore: tuple[Ignore, ...] = ()
     scan: bool = False
     spawn_site: SpawnSite = "site"
-    ignore_builtin: bool = True  # no argument of a scope: for what is built on scopes
+    # No arguments of a scope, but for what is built on scopes:
+    ignore_builtin: bool = True
+    cancels: bool = True  # False: what has leaked is told, and let be
 
 
 def check_policy(

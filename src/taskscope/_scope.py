@@ -99,6 +99,8 @@ class TaskScope:
     _inherited: dict[AnyTask, TaskRecord] | None = None
     _handed_off: weakref.WeakKeyDictionary[AnyTask, tuple[str, Row]] | None = None
     _claims: Claims | None = None
+    # How many coroutines its body begins with that were made before, so that their maker has them too.
+    _given = 0
 
     def __init__(
         self,
@@ -221,7 +223,7 @@ class TaskScope:
                 from taskscope._proving import host_as_held
 
                 held = host_as_held(self._table)  # not among the arguments, where the host would be held once more
-                self._body_end.enter(held)
+                self._body_end.enter(held._replace(frames=(*held.frames, *[0] * self._given)))
         return self
 
     async def __aexit__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 from taskscope._backends import _asyncio
@@ -16,9 +16,10 @@ from taskscope.pytest_plugin._owners import Owner
 Collect = Callable[[Owner, Report], None]
 
 
-async def judge(owner: Owner, tasks: Iterable[AnyTask], source: TaskTable, claims: Claims | None, tell: Collect) -> None:
+async def judge(owner: Owner, tasks: list[AnyTask], source: TaskTable, claims: Claims | None, tell: Collect) -> None:
     """Judges tasks of an owner as the end of a scope would. To be awaited on their loop.
 
+    tasks: is emptied, for who holds a task could wake it.
     source: the table that holds them.
     tell: gets the report, if there is anything to tell.
     """
@@ -26,19 +27,24 @@ async def judge(owner: Owner, tasks: Iterable[AnyTask], source: TaskTable, claim
     scope = TaskScope._of(policy, owner.name, owner.defined_at)  # pyright: ignore[reportPrivateUsage]
     scope._claims = claims  # pyright: ignore[reportPrivateUsage]
     async with scope:
-        for task in tasks:
-            if not source.backend.is_done(task):
-                source.hand_over(task, scope._table)  # pyright: ignore[reportPrivateUsage]
+        while tasks:
+            _hand_over(tasks.pop(), source, scope)
+
+
+def _hand_over(task: AnyTask, source: TaskTable, scope: TaskScope) -> None:
+    if not source.backend.is_done(task):
+        source.hand_over(task, scope._table)  # pyright: ignore[reportPrivateUsage]
 
 
 def judge_from_outside(owner: Owner, claims: Claims | None, tell: Collect) -> None:
     """The same for all that an owner has on asyncio, where no loop runs. What is on a closed loop nobody can judge."""
     table = owner.asyncio_table
     by_loop: dict[asyncio.AbstractEventLoop, list[AnyTask]] = {}
-    for task in table.pending():
-        by_loop.setdefault(task.get_loop(), []).append(task)
-    for loop, tasks in by_loop.items():
-        judge_on(loop, owner, tasks, claims, tell)
+    pending = table.pending()
+    while pending:
+        by_loop.setdefault(pending[-1].get_loop(), []).append(pending.pop())
+    for loop in list(by_loop):
+        judge_on(loop, owner, by_loop.pop(loop), claims, tell)
 
 
 def judge_on(

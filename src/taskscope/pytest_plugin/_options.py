@@ -195,7 +195,8 @@ def ignore_lines(config: pytest.Config) -> list[str]:
 def refuse_unknown(config: pytest.Config) -> None:
     """Raises `pytest.UsageError` for what looks like an option of ours in the ini file and is none."""
     known = {SWITCH, PREFIX + "ignore", *(option.ini for option in OPTIONS)}
-    for key in config.inicfg:
+    # pytest says nothing of unknown options but in a warning, and has no public name for what a file says.
+    for key in vars(config).get("_inicfg") or config.inicfg:
         if key.startswith(SWITCH) and key not in known:
             raise pytest.UsageError(f"{key}: there is no such option; taskscope has {', '.join(sorted(known))}")
 

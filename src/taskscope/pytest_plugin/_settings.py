@@ -124,4 +124,7 @@ def _settings(arguments: Mapping[str, Any], where: str) -> Settings:
         policy = check_policy(**policy_arguments)
     except (TypeError, ValueError) as error:
         raise pytest.UsageError(f"{where}: {error}") from None
-    return Settings(replace(policy, on_leak="ignore", ignore_builtin=bool(ignore_builtin)), on_leak)
+    policy = replace(policy, on_leak="ignore", ignore_builtin=bool(ignore_builtin))
+    if on_leak == "summary":  # which looks, and changes nothing
+        policy = replace(policy, cancels=False, timeout=None, watch=None)
+    return Settings(policy, on_leak)

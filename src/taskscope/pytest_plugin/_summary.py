@@ -109,14 +109,20 @@ class Summary:
         return lines
 
     def _leak_lines(self, findings: list[Finding]) -> list[str]:
+        ended = [finding for finding in findings if finding.report["phase"] == "body"]
+        lines = [f"The body of {finding.owner} was ended: {_why_ended(finding)}." for finding in ended[:SHOWN]]
+        if len(ended) > SHOWN:
+            lines.append(f"So were {len(ended) - SHOWN:,} others.")
+        findings = [finding for finding in findings if finding.report["phase"] != "body"]
         owners = {finding.owner for finding in findings}
         number = sum(map(_tasks, findings))
         who = "1 test or fixture has" if len(owners) == 1 else f"{len(owners):,} tests and fixtures have"
-        lines = [f"{who} left {counted(number, 'task')} behind:"]
+        if findings:
+            lines.append(f"{who} left {counted(number, 'task')} behind:")
         sites: dict[str, list[str]] = {}
         for finding in findings:
             for leak in finding.report["leaks"]:
-                sites.setdefault(_site(leak), []).append(leak["closed_scope"] or finding.owner)
+                sites.setdefault(_site(leak), []).append(_leaver(finding, leak))
         by_number = sorted(sites.items(), key=lambda entry: -len(entry[1]))
         for site, leavers in by_number[:SHOWN]:
             lines.append(f"  {len(leavers):>4} x {site}")
@@ -145,9 +151,21 @@ class Summary:
             level = "error" if finding.outcome == "failed" else "warning"
             for leak in finding.report["leaks"]:
                 site = leak["spawn_site"] or {"file": "", "line": 1}
-                message = f"{leak['coroutine']} was left behind by {leak['closed_scope'] or finding.owner}"
+                message = f"{leak['coroutine']} was left behind by {_leaver(finding, leak)}"
                 lines.append(f"::{level} file={_relative(site['file'])},line={site['line']}::{_escaped(message)}")
         return lines
+
+
+def _why_ended(finding: Finding) -> str:
+    body = finding.report["body"]
+    return "it was deadlocked" if body is not None and body["verdict"] == "deadlocked" else "its time was up"
+
+
+def _leaver(finding: Finding, leak: dict[str, Any]) -> str:
+    """Who has left a task: the test that spawned it, where it was found later than at that test's end."""
+    if leak["closed_scope"] is not None:
+        return str(leak["closed_scope"])
+    return f"{finding.owner} of {finding.nodeid}" if finding.kind == "fixture" else finding.owner
 
 
 def _tasks(finding: Finding) -> int:

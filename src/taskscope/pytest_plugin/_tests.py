@@ -27,6 +27,9 @@ from taskscope.pytest_plugin._settings import Settings, expected_leaks
 
 CoroutineFunction = Callable[..., Coroutine[Any, Any, Any]]
 
+# The coroutine that `asyncio.run` was given, and the one of ours that awaits it.
+_GIVEN = 2
+
 
 @final
 class TestRun:
@@ -86,6 +89,7 @@ class TestRun:
         async def in_scope(*args: Any, **kwargs: Any) -> Any:
             backend = backend_here()
             scope = self._scope(self._all_mine if backend is _asyncio else None)
+            scope._given = _GIVEN  # pyright: ignore[reportPrivateUsage]
             return await self._run_in(scope, self.owner.table_on(backend), main, args, kwargs)
 
         return in_scope
