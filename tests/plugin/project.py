@@ -73,7 +73,12 @@ class Run:
 
 
 def run_pytest(
-    folder: Path, files: dict[str, str], *arguments: str, plugins: tuple[str, ...] = (), ini: str = "", report: bool = True
+    folder: Path,
+    files: dict[str, str],
+    *arguments: str,
+    plugins: tuple[str, ...] = (),
+    ini: str = "",
+    report: bool = True,
 ) -> Run:
     """Writes the files and runs pytest there, with no plugins but ours and those that are named."""
     for name, text in {"recorder.py": _RECORDER, **files}.items():
@@ -105,4 +110,10 @@ def run_pytest(
 
 def _environment(folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "TASKSCOPE", "GITHUB"))}
-    return {**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "100"}
+    return {
+        **kept,
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONPATH": str(folder),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "COLUMNS": "100",
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from typing import Any, final
 
@@ -148,7 +148,7 @@ class Enforcement:
 
 
 @contextmanager
-def _tagged(owner: Owner | None) -> Iterator[None]:
+def _tagged(owner: Owner | None) -> Generator[None]:
     """Has what is spawned outside of any loop tagged with an owner, or with none."""
     if owner is None and tag.get(None) is None:
         yield
