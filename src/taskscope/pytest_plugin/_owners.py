@@ -10,12 +10,12 @@ from typing import Any, final
 from taskscope._backends import _asyncio
 from taskscope._backends._backend import Backend
 from taskscope._closing import Claims
-from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.tasks import coroutine_of
 from taskscope._scope import TaskScope
 from taskscope._table import AnyTask, TaskTable
-from taskscope.pytest_plugin._reach import first_reaching, methods_objects
+from taskscope.pytest_plugin._reach import first_reaching
 from taskscope.pytest_plugin._settings import Settings
+from taskscope.pytest_plugin._traces import traces
 
 
 @final
@@ -26,7 +26,7 @@ class Owner:
         name: What reports call it.
         kind: `"test"`, `"fixture"` or `"case"`.
         settings: What holds for it.
-        values: What it has made: whatever these lead to is its own.
+        values: What it has made, and what is called when it is torn down: whatever these lead to is its own.
         is_tagging: Whether what it spawns can be tagged. pytest-trio runs fixtures side by side in one context, where a
             tag of one would be another's.
     """
@@ -78,9 +78,7 @@ class Owner:
         return [*self.values, *self.pending()]
 
 
-def claims_of(
-    owners: Iterable[Owner], values: Mapping[str, object] | None = None, *, avoid: Iterable[object] = ()
-) -> Claims:
+def claims_of(owners: Iterable[Owner], values: Mapping[str, object] | None = None) -> Claims:
     """Which of a test's or fixture's tasks are the given owners'.
 
     A task is theirs that one of their values leads to, or whose method's object it leads to. (The naive check that
@@ -89,26 +87,46 @@ def claims_of(
 
     owners: in the order of their setup. The first that leads to a task is the last that is torn down, so it has it.
     values: arguments of the test by the name of the fixture, where they are not the values that pytest knows.
-    avoid: what belongs to the test itself.
     """
     ordered = list(owners)
     given = values or {}
-    avoided = list(avoid)
 
     def claims(tasks: list[AnyTask]) -> Mapping[AnyTask, tuple[TaskTable, str]]:
-        traces = {task: _traces(task) for task in tasks}
-        targets = {trace for found in traces.values() for trace in found}
+        traces_of = {task: traces(task) for task in tasks}
+        avoid = _ids_of_running()
         sources = [(owner, [*owner.starts(), *_value(given, owner)]) for owner in ordered]
-        found = first_reaching(sources, targets, {id(obj) for obj in _running_and(avoided)})
-        taken: dict[AnyTask, tuple[TaskTable, str]] = {}
-        for task, ids in traces.items():
-            takers = [owner for owner in ordered if any(found.get(trace) is owner for trace in ids)]
-            if takers:
-                backend = _backend_of(task)
-                taken[task] = (takers[0].table_on(backend), f"{takers[0].name} has it, and is to end it")
-        return taken
+        taken: dict[AnyTask, Owner] = {}
+        while sources:
+            newly = _taken(sources, traces_of, avoid)
+            taken.update(newly)
+            for task in newly:
+                del traces_of[task]
+            # What a task of an owner's holds it has as well.
+            sources = [(owner, held) for owner in ordered if (held := _tasks_of(owner, newly))]
+        return {
+            task: (owner.table_on(_backend_of(task)), f"{owner.name} has it, and is to end it")
+            for task, owner in taken.items()
+        }
 
     return claims
+
+
+def _taken(
+    sources: list[tuple[Owner, list[object]]], traces_of: Mapping[AnyTask, set[int]], avoid: set[int]
+) -> dict[AnyTask, Owner]:
+    if not traces_of:
+        return {}
+    found = first_reaching(sources, set[int]().union(*traces_of.values()), avoid)
+    taken: dict[AnyTask, Owner] = {}
+    for task, ids in traces_of.items():
+        taker = next((owner for owner, _ in sources if any(found.get(trace) is owner for trace in ids)), None)
+        if taker is not None:
+            taken[task] = taker
+    return taken
+
+
+def _tasks_of(owner: Owner, taken: Mapping[AnyTask, Owner]) -> list[object]:
+    return [task for task, taker in taken.items() if taker is owner]
 
 
 def _value(values: Mapping[str, object], owner: Owner) -> list[object]:
@@ -123,26 +141,12 @@ def _backend_of(task: AnyTask) -> Backend:
     return backend
 
 
-def _running_and(avoided: list[object]) -> list[object]:
+def _ids_of_running() -> set[int]:
+    """What runs now is no way to a task: it is the test itself, or what runs tests and fixtures alike."""
     from taskscope._backends._here import backend_here
 
     try:
         running: Any = backend_here().current_task()
     except RuntimeError:
-        return avoided
-    return [*avoided, running, coroutine_of(running)]
-
-
-def _traces(task: AnyTask) -> set[int]:
-    """Ids of what stands for a task: itself, its coroutines, and the objects whose methods they are."""
-    holders = [link.holder for link in task_chain(task).links]
-    frames = [frame for holder in holders if (frame := _frame_of(holder)) is not None]
-    return {id(task), *map(id, holders), *map(id, methods_objects(frames))}
-
-
-def _frame_of(holder: Any) -> Any:
-    for name in ("cr_frame", "gi_frame", "ag_frame"):
-        frame = getattr(holder, name, None)
-        if frame is not None:
-            return frame
-    return None
+        return set()
+    return {id(running), id(coroutine_of(running))}

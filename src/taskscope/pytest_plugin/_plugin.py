@@ -13,6 +13,7 @@ import pytest
 from taskscope._backends import _asyncio
 from taskscope._closing import Claims
 from taskscope._decorator import defined_where
+from taskscope._diagnosis.opaque import module_of
 from taskscope._table import set_tag, tag
 from taskscope.pytest_plugin._fixtures import Judge, with_steps
 from taskscope.pytest_plugin._judging import judge_from_outside, judge_on
@@ -71,9 +72,11 @@ class Enforcement:
                 fixturedef.func = function
         # What it has asked for meanwhile is torn down after it.
         self._fixtures[fixturedef] = self._fixtures.pop(fixturedef)
-        owner.values.append(value)
-        owner.is_tagging = not type(value).__module__.startswith("pytest_trio")
-        if isinstance(value, asyncio.AbstractEventLoop):
+        # pytest has no public name for a fixture's finalizers, among which is the generator that a sync one is.
+        owner.values += (value, vars(fixturedef).get("_finalizers"))
+        # A fixture's value is not asked for its class: that can be a property of a user's.
+        owner.is_tagging = module_of(type(value)) != "pytest_trio.plugin"
+        if issubclass(type(value), asyncio.AbstractEventLoop):
             self._loops.hold(value)
         return value
 

@@ -5,24 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import sys
 import types
 import weakref
 from collections.abc import Collection, Iterable
-from typing import Any, Final
+from typing import Any, Final, final
 
+from taskscope._diagnosis.awaitables import UNKNOWN, field_of, fields
+from taskscope._diagnosis.opaque import module_of
 from taskscope._diagnosis.tasks import coroutine_of, is_task
-from taskscope._scope import TaskScope
-from taskscope._table import TaskTable
+from taskscope._diagnosis.trio_tasks import is_trio_task
 
-# Where a task group keeps its tasks: its other attributes lead to who has opened it.
-_TASKS_OF_GROUP: Final = {"TaskGroup": "_tasks", "Nursery": "_children"}
+OBJECTS: Final = 20_000
+"""Objects that one walk comes to. What lies further is not found."""
 
-LIMIT = 20_000
-"""Objects looked at in one walk. What lies further is not found."""
+REFERENCES: Final = 10 * OBJECTS
+"""References that one walk looks at: most lead to numbers and strings, which are not walked to, or back."""
 
-# Ways that lead everywhere, or back into the machinery that runs the tests. And those on which a thing leads to who
-# waits for it: that a test's task waits for something of a fixture's does not make it the fixture's.
-_STOPS: tuple[type, ...] = (
+# Ways that lead everywhere. And futures, by which a thing leads to who waits for it: that a test's task waits for
+# something of a fixture's does not make it the fixture's.
+_STOPS: Final[tuple[type, ...]] = (
     types.ModuleType,
     type,
     types.CodeType,
@@ -36,19 +38,30 @@ _STOPS: tuple[type, ...] = (
     contextvars.Token,
     asyncio.AbstractEventLoop,
     asyncio.Runner,
-    TaskScope,
-    TaskTable,
+    asyncio.Future,
     str,
     bytes,
     int,
     float,
     complex,
-    bool,
     type(None),
 )
-_TESTING = ("_pytest", "pluggy", "pytest", "_hypothesis", "hypothesis", "xdist", "logging")
-_LIBRARIES = ("anyio", "trio")
-_HOLDERS = ("TaskGroup", "Nursery", "Task", "BlockingPortal")
+# Whose objects lead back into the machinery that runs the tests, or to us, who hold all tasks.
+_MACHINERY: Final = frozenset(
+    {"_pytest", "pytest", "pytest_asyncio", "pluggy", "hypothesis", "xdist", "logging", "taskscope"}
+)
+# Objects of these libraries lead to the tasks that wait for them, save for those by which tasks can be ended.
+_LIBRARIES: Final = frozenset({"anyio", "trio"})
+_HOLDERS: Final = frozenset({"TaskGroup", "Nursery", "Task", "TaskHandle", "BlockingPortal"})
+
+# What `asyncio.gather` returns: to cancel it cancels all that it waits for.
+_GATHERING: Final[Any] = vars(asyncio.tasks)["_GatheringFuture"]
+
+# Where a task group keeps who has opened it.
+_PARENT_TASK: Final = "_parent_task"
+
+_mro: Final = type.__dict__["__mro__"].__get__
+_name: Final = type.__dict__["__name__"].__get__
 
 
 def first_reaching(
@@ -56,65 +69,98 @@ def first_reaching(
 ) -> dict[int, Any]:
     """Which source is the first that leads to each target.
 
-    sources: names, each with the objects at which its walks begin, in the order of their right.
+    sources: names, each with the objects at which its walk begins, in the order of their right.
     targets: ids of what is looked for.
     avoid: ids of objects past which no walk goes.
     """
     found: dict[int, Any] = {}
-    seen: set[int] = set(avoid)
+    missing = set(targets)
+    walk = _Walk(avoid)
     for name, starts in sources:
-        ahead = [start for start in starts if id(start) not in seen and not _is_stop(start)]
-        seen.update(map(id, ahead))
-        while ahead and len(seen) < LIMIT and len(found) < len(targets):
-            following: list[object] = []
-            for obj in ahead:
-                if id(obj) in targets:
-                    found.setdefault(id(obj), name)
-                for referent in _referents(obj):
-                    if id(referent) not in seen and not _is_stop(referent):
-                        seen.add(id(referent))
-                        following.append(referent)
-            ahead = following
-        for obj in ahead:
-            if id(obj) in targets:
-                found.setdefault(id(obj), name)
+        for target in walk.find(starts, missing):
+            found[target] = name
+            missing.discard(target)
+        if not missing:
+            break
     return found
 
 
-def _is_stop(obj: object) -> bool:
-    kind = type(obj)
+@final
+class _Walk:
+    """A walk from one source after the other, nearest things first. Where one has been, the next need not go."""
+
+    def __init__(self, avoid: Collection[int]) -> None:
+        self._seen = set(avoid)
+        self._stops: dict[type, bool] = {}
+
+    def find(self, starts: Iterable[object], targets: Collection[int]) -> set[int]:
+        found: set[int] = set()
+        ahead: list[object] = []
+        left = REFERENCES
+        self._meet(starts, ahead, left)
+        for obj in ahead:  # which grows meanwhile
+            if id(obj) in targets:
+                found.add(id(obj))
+                if len(found) == len(targets):
+                    break
+            if left > 0 and len(ahead) < OBJECTS:
+                left -= self._meet(_referents(obj), ahead, left)
+        return found
+
+    def _meet(self, objects: Iterable[object], ahead: list[object], most: int) -> int:
+        """Adds those that no walk has come to. Returns how many were looked at."""
+        looked_at = 0
+        seen = self._seen
+        stops = self._stops
+        for looked_at, obj in enumerate(objects, 1):
+            if looked_at > most or len(ahead) >= OBJECTS:
+                break
+            if id(obj) in seen:
+                continue
+            kind = type(obj)
+            is_stop = stops.get(kind)
+            if is_stop is None:
+                is_stop = stops[kind] = _is_stop(kind)
+            if not is_stop:
+                seen.add(id(obj))
+                ahead.append(obj)
+        return looked_at
+
+
+def _is_stop(kind: type) -> bool:
     if issubclass(kind, _STOPS):
-        return True
-    module = kind.__module__
-    if type(module) is not str:
-        return False
-    if module.partition(".")[0] in _LIBRARIES:
-        return kind.__name__ not in _HOLDERS
-    return module.startswith(_TESTING) or (issubclass(kind, asyncio.Future) and not is_task(obj))
+        return not (issubclass(kind, asyncio.Task) or kind is _GATHERING)
+    modules = [(module_of(base) or "").partition(".")[0] for base in _mro(kind)]
+    if modules[0] in _LIBRARIES:
+        return _name(kind) not in _HOLDERS
+    return not _MACHINERY.isdisjoint(modules)
 
 
-def _referents(obj: Any) -> list[object]:
-    if type(obj) is types.FunctionType:
+def _referents(obj: Any) -> Iterable[object]:
+    """What an object holds, as far as a walk goes on there. Nothing of a user's code is called."""
+    kind = type(obj)
+    if kind is types.FunctionType:
         # Not its globals: they are its module.
         return [obj.__closure__, obj.__defaults__, obj.__kwdefaults__, obj.__dict__]
+    if is_trio_task(obj):
+        # Not its nursery and the like, which lead to those that it runs beside.
+        return [coroutine_of(obj), _held(obj, "_child_nurseries")]
     if is_task(obj):
-        # Not its callbacks, its nursery and the like, which lead to those that it runs beside.
-        return [coroutine_of(obj), *getattr(obj, "child_nurseries", ())]
-    tasks: Any = getattr(obj, _TASKS_OF_GROUP.get(type(obj).__name__, ""), None)
-    return gc.get_referents(obj) if type(tasks) is not set else [*tasks]
+        return [coroutine_of(obj)]
+    if kind is _GATHERING:
+        return [obj._children]
+    if _is_nursery(kind):
+        return [_held(obj, "_children")]
+    if issubclass(kind, asyncio.TaskGroup):
+        return [value for name, value in fields(obj).items() if name != _PARENT_TASK]
+    return gc.get_referents(obj)
 
 
-def methods_objects(frames: Iterable[types.FrameType]) -> list[object]:
-    """The objects whose methods run in some frames."""
-    return [found for frame in frames if (found := _methods_object(frame)) is not None]
+def _is_nursery(kind: type) -> bool:
+    trio = sys.modules.get("trio")
+    return trio is not None and kind is vars(trio).get("Nursery")
 
 
-def _methods_object(frame: types.FrameType) -> object | None:
-    code = frame.f_code
-    if not code.co_argcount:
-        return None
-    obj = frame.f_locals.get(code.co_varnames[0])
-    of_class = code.co_qualname.rpartition(".")[0].rpartition(".")[2]
-    if obj is None or _is_stop(obj) or not of_class:
-        return None
-    return obj if any(kind.__name__ == of_class for kind in type(obj).__mro__) else None
+def _held(obj: object, name: str) -> object:
+    value = field_of(obj, name)
+    return None if value is UNKNOWN else value

@@ -204,12 +204,9 @@ class TestRun:
 
     def _claims(self, values: Mapping[str, Any]) -> Claims:
         owners = list(self._fixtures)
-        avoid: list[object] = []
         if self._case is not None:
             owners.append(self.owner)
-        elif self.item.instance is not None:
-            avoid.append(self.item.instance)  # fixtures that are its methods lead to it
-        return claims_of(owners, values, avoid=avoid)
+        return claims_of(owners, values)
 
     def _all_mine(self, tasks: list[AnyTask]) -> dict[AnyTask, tuple[TaskTable, str]]:
         return dict.fromkeys(tasks, (self.owner.table_on(_asyncio), "the test goes on"))

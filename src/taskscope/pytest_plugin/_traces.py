@@ -1,0 +1,57 @@
+"""What stands for a task: whoever leads to one of these has the task, or can end it."""
+
+from __future__ import annotations
+
+import gc
+import types
+from typing import Final
+
+from taskscope._diagnosis.opaque import module_of
+from taskscope._diagnosis.stack import Link, task_chain
+from taskscope._table import AnyTask
+
+# Objects of these modules only wake who waits for them: a task that waits for a fixture's queue is not the fixture's.
+_WAITED_FOR: Final = frozenset({"asyncio.locks", "asyncio.queues"})
+
+_HOLDERS: Final = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)
+
+_mro: Final = type.__dict__["__mro__"].__get__
+_name: Final = type.__dict__["__name__"].__get__
+
+
+def traces(task: AnyTask) -> set[int]:
+    """Ids of a task, of its coroutines, and of the objects whose methods they are."""
+    found = {id(task)}
+    for link in task_chain(task).links:
+        found.add(id(link.holder))
+        obj = _object_of_method(link)
+        if obj is not None:
+            found.add(id(obj))
+    return found
+
+
+def _object_of_method(link: Link) -> object | None:
+    """The object whose method a coroutine is, or in whose method the function was made that it is.
+
+    It is looked for among the things that the coroutine holds, the first of which are its arguments. (`f_locals` would
+    hold them all for as long as the coroutine lives, before Python 3.13.)
+    """
+    if type(link.holder) not in _HOLDERS:
+        return None
+    classes = {part.rpartition(".")[0].rpartition(".")[2] for part in link.code.co_qualname.split(".<locals>.")}
+    classes.discard("")
+    if not classes:
+        return None
+    for held in gc.get_referents(link.holder):
+        obj = _contents(held) if type(held) is types.CellType else held
+        if any(_name(kind) in classes and module_of(kind) not in _WAITED_FOR for kind in _mro(type(obj))):
+            return obj
+    return None
+
+
+def _contents(cell: types.CellType) -> object | None:
+    try:
+        contents: object = cell.cell_contents
+        return contents
+    except ValueError:  # empty
+        return None
