@@ -85,6 +85,7 @@ class _FixtureSteps:
         owner = self._owner
         if owner is None or isinstance(exc, GeneratorExit):
             return
+        owner.is_judged = True
         table = owner.table_on(backend_here())
         pending = table.pending()
         if pending:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import CodeType
 from typing import Any, final
 
@@ -29,6 +29,7 @@ class Owner:
         values: What it has made, and what is called when it is torn down: whatever these lead to is its own.
         is_tagging: Whether what it spawns can be tagged. pytest-trio runs fixtures side by side in one context, where a
             tag of one would be another's.
+        is_judged: Whether it has been torn down. It can end nothing any more, and nobody's task is its.
     """
 
     def __init__(self, name: str, kind: str, settings: Settings, defined_at: tuple[CodeType, int]) -> None:
@@ -38,6 +39,7 @@ class Owner:
         self.defined_at = defined_at
         self.values: list[object] = []
         self.is_tagging = True
+        self.is_judged = False
         self._holding: dict[str, TaskScope] = {}
 
     def scope_on(self, backend: Backend) -> TaskScope:
@@ -78,21 +80,27 @@ class Owner:
         return [*self.values, *self.pending()]
 
 
-def claims_of(owners: Iterable[Owner], values: Mapping[str, object] | None = None) -> Claims:
+def claims_of(
+    owners: Callable[[], Iterable[Owner]],
+    values: Mapping[str, object] | None = None,
+    instance: object | None = None,
+) -> Claims:
     """Which of a test's or fixture's tasks are the given owners'.
 
     A task is theirs that one of their values leads to, or whose method's object it leads to. (The naive check that
     takes all that is pending for the test's own accused the handlers and jobs of servers, schedulers and clients that
     fixtures had made, and would have ended.)
 
-    owners: in the order of their setup. The first that leads to a task is the last that is torn down, so it has it.
+    owners: gives them in the order of their setup, also those that a test has asked for in its body. The first that
+        leads to a task is the last that is torn down, so it has it.
     values: arguments of the test by the name of the fixture, where they are not the values that pytest knows.
+    instance: of the test's class, if it has one.
     """
-    ordered = list(owners)
     given = values or {}
 
     def claims(tasks: list[AnyTask]) -> Mapping[AnyTask, tuple[TaskTable, str]]:
-        traces_of = {task: traces(task) for task in tasks}
+        ordered = [owner for owner in owners() if not owner.is_judged]
+        traces_of = {task: traces(task, instance) for task in tasks}
         avoid = _ids_of_running()
         sources = [(owner, [*owner.starts(), *_value(given, owner)]) for owner in ordered]
         taken: dict[AnyTask, Owner] = {}

@@ -13,7 +13,7 @@ import pytest
 from taskscope._backends import _asyncio
 from taskscope._closing import Claims
 from taskscope._decorator import defined_where
-from taskscope._diagnosis.opaque import module_of
+from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._table import set_tag, tag
 from taskscope.pytest_plugin._fixtures import Judge, with_steps
 from taskscope.pytest_plugin._judging import judge_from_outside, judge_on
@@ -73,10 +73,11 @@ class Enforcement:
         # What it has asked for meanwhile is torn down after it.
         self._fixtures[fixturedef] = self._fixtures.pop(fixturedef)
         # pytest has no public name for a fixture's finalizers, among which is the generator that a sync one is.
-        owner.values += (value, vars(fixturedef).get("_finalizers"))
+        finalizers: Any = getattr(fixturedef, "_finalizers", None)
+        owner.values += (value, finalizers)
         # A fixture's value is not asked for its class: that can be a property of a user's.
-        owner.is_tagging = module_of(type(value)) != "pytest_trio.plugin"
-        if issubclass(type(value), asyncio.AbstractEventLoop):
+        owner.is_tagging = module_of(class_of(value)) != "pytest_trio.plugin"
+        if issubclass(class_of(value), asyncio.AbstractEventLoop):
             self._loops.hold(value)
         return value
 
@@ -85,7 +86,7 @@ class Enforcement:
         if owner is None:
             return
         if owner.pending():
-            judge_from_outside(owner, claims_of(self._fixtures.values()), self.outcomes.collect)
+            judge_from_outside(owner, claims_of(self._fixtures.values), self.outcomes.collect)
         owner.let_go()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -134,7 +135,7 @@ class Enforcement:
         run.ended_early = None
 
     def _claims_of_others(self, owner: Owner) -> Claims:
-        return claims_of(other for other in self._fixtures.values() if other is not owner)
+        return claims_of(lambda: [other for other in self._fixtures.values() if other is not owner])
 
     def _loop_closes(self, loop: asyncio.AbstractEventLoop, beside: Owner) -> None:
         """What a loop that is closed would silently cancel is judged first, whosever it is."""

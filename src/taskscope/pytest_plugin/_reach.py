@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, Final, final
 
 from taskscope._diagnosis.awaitables import UNKNOWN, field_of, fields
-from taskscope._diagnosis.opaque import module_of
+from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._diagnosis.tasks import coroutine_of, is_task
 from taskscope._diagnosis.trio_tasks import is_trio_task
 
@@ -117,7 +117,7 @@ class _Walk:
                 break
             if id(obj) in seen:
                 continue
-            kind = type(obj)
+            kind = class_of(obj)
             is_stop = stops.get(kind)
             if is_stop is None:
                 is_stop = stops[kind] = _is_stop(kind)
@@ -138,7 +138,7 @@ def _is_stop(kind: type) -> bool:
 
 def _referents(obj: Any) -> Iterable[object]:
     """What an object holds, as far as a walk goes on there. Nothing of a user's code is called."""
-    kind = type(obj)
+    kind = class_of(obj)
     if kind is types.FunctionType:
         # Not its globals: they are its module.
         return [obj.__closure__, obj.__defaults__, obj.__kwdefaults__, obj.__dict__]

@@ -77,7 +77,9 @@ class TestRun:
                 yield
             finally:
                 if self.owner.pending():
-                    judge_from_outside(self.owner, claims_of(self._fixtures), self._tell)
+                    judge_from_outside(
+                        self.owner, claims_of(lambda: self._fixtures, instance=self.item.instance), self._tell
+                    )
                 self.owner.let_go()
 
     def wrap_main(self, main: CoroutineFunction) -> CoroutineFunction:
@@ -203,10 +205,9 @@ class TestRun:
             return await function(*args, **kwargs)
 
     def _claims(self, values: Mapping[str, Any]) -> Claims:
-        owners = list(self._fixtures)
-        if self._case is not None:
-            owners.append(self.owner)
-        return claims_of(owners, values)
+        mine = [] if self._case is None else [self.owner]
+        # A test case's loop is closed before any fixture is torn down: the case first.
+        return claims_of(lambda: [*mine, *self._fixtures], values, self.item.instance)
 
     def _all_mine(self, tasks: list[AnyTask]) -> dict[AnyTask, tuple[TaskTable, str]]:
         return dict.fromkeys(tasks, (self.owner.table_on(_asyncio), "the test goes on"))

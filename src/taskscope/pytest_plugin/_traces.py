@@ -6,7 +6,7 @@ import gc
 import types
 from typing import Final
 
-from taskscope._diagnosis.opaque import module_of
+from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._diagnosis.stack import Link, task_chain
 from taskscope._table import AnyTask
 
@@ -19,18 +19,21 @@ _mro: Final = type.__dict__["__mro__"].__get__
 _name: Final = type.__dict__["__name__"].__get__
 
 
-def traces(task: AnyTask) -> set[int]:
-    """Ids of a task, of its coroutines, and of the objects whose methods they are."""
+def traces(task: AnyTask, instance: object | None = None) -> set[int]:
+    """Ids of a task, of its coroutines, and of the objects whose methods they are.
+
+    instance: of the test's class. A function that the test has in itself is no method of that.
+    """
     found = {id(task)}
     for link in task_chain(task).links:
         found.add(id(link.holder))
-        obj = _object_of_method(link)
+        obj = _object_of_method(link, instance)
         if obj is not None:
             found.add(id(obj))
     return found
 
 
-def _object_of_method(link: Link) -> object | None:
+def _object_of_method(link: Link, instance: object | None) -> object | None:
     """The object whose method a coroutine is, or in whose method the function was made that it is.
 
     It is looked for among the things that the coroutine holds, the first of which are its arguments. (`f_locals` would
@@ -38,15 +41,20 @@ def _object_of_method(link: Link) -> object | None:
     """
     if type(link.holder) not in _HOLDERS:
         return None
-    classes = {part.rpartition(".")[0].rpartition(".")[2] for part in link.code.co_qualname.split(".<locals>.")}
-    classes.discard("")
-    if not classes:
+    *outer, own = map(_class_in, link.code.co_qualname.split(".<locals>."))
+    if not own and not any(outer):
         return None
     for held in gc.get_referents(link.holder):
         obj = _contents(held) if type(held) is types.CellType else held
-        if any(_name(kind) in classes and module_of(kind) not in _WAITED_FOR for kind in _mro(type(obj))):
+        names = {_name(kind) for kind in _mro(class_of(obj)) if module_of(kind) not in _WAITED_FOR}
+        if own in names or (obj is not instance and not names.isdisjoint(outer)):
             return obj
     return None
+
+
+def _class_in(qualname: str) -> str:
+    """The class that a function is defined in, "" where it is in none."""
+    return qualname.rpartition(".")[0].rpartition(".")[2]
 
 
 def _contents(cell: types.CellType) -> object | None:
