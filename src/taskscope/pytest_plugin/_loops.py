@@ -64,23 +64,22 @@ class Loops:
         with suppress(AttributeError):
             loop.close = close  # type: ignore[method-assign]
 
-    def hold_running(self) -> None:
-        """The same for the loop, or the run of Trio's, that runs now."""
+    def hold_running(self) -> TaskTable | None:
+        """The same for the loop, or the run of Trio's, that runs now.
+
+        Returns who answers there for what is spawned in a scope's context when the scope has ended, if anybody does.
+        """
         backend = backend_here()
         if backend is _asyncio:
-            self.hold(asyncio.get_running_loop())
-            return
+            loop = asyncio.get_running_loop()
+            self.hold(loop)
+            owner = self._held.get(loop)
+            return None if owner is None else owner.table_on(_asyncio)
         tracking = backend.running_tracking()
         if tracking not in self._runs:
             tracking.acquire()  # and never released: the run ends
             self._runs.add(tracking)
-
-    def late_table(self) -> TaskTable | None:
-        """Who answers on the running loop for what is spawned in a scope's context when the scope has ended."""
-        if backend_here() is not _asyncio:
-            return None
-        owner = self._held.get(asyncio.get_running_loop())
-        return None if owner is None else owner.table_on(_asyncio)
+        return None
 
     def patch(self) -> None:
         """Has `asyncio.Runner`, and with it `asyncio.run`, tell of what it runs and when it closes its loop."""

@@ -42,13 +42,18 @@ class Owner:
         self.is_judged = False
         self._holding: dict[str, TaskScope] = {}
 
-    def scope_on(self, backend: Backend) -> TaskScope:
-        """The scope that holds its tasks of one library."""
+    def scope_on(self, backend: Backend, heir: TaskTable | None = None) -> TaskScope:
+        """The scope that holds its tasks of one library.
+
+        heir: who answers for what is spawned in its context when it has been let go. None: nobody, or who did before.
+        """
         scope = self._holding.get(backend.name)
         if scope is None:
             scope = TaskScope._of(self.settings.policy, self.name, self.defined_at)  # pyright: ignore[reportPrivateUsage]
             scope._open_to_hold(backend)  # pyright: ignore[reportPrivateUsage]
             self._holding[backend.name] = scope
+        if heir is not None:
+            scope._table.parent = heir  # pyright: ignore[reportPrivateUsage]
         return scope
 
     def table_on(self, backend: Backend) -> TaskTable:

@@ -176,10 +176,8 @@ class TestRun:
         @functools.wraps(function)
         async def in_scope(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
-            self._loops.hold_running()
-            return await self._run_in(
-                self._scope(self._claims(kwargs)), self._loops.late_table(), function, args, kwargs
-            )
+            heir = self._loops.hold_running()
+            return await self._run_in(self._scope(self._claims(kwargs)), heir, function, args, kwargs)
 
         return in_scope
 
