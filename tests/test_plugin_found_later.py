@@ -11,6 +11,8 @@ from plugin.ownership.helpers import ON_ASYNCIO
 from plugin.project import Run, run_pytest
 
 _TESTS = """
+import taskscope
+
 @pytest.fixture(scope="session")
 async def client_of_session():
     yield Client()
@@ -54,6 +56,13 @@ async def test_never_closed(never_closed):
 async def test_next_to_never_closed():
     while "fixture" not in late:
         await asyncio.sleep(0)
+
+@pytest.fixture
+async def handing_off():
+    taskscope.hand_off(asyncio.create_task(forever()), reason="lives as long as the process")
+
+async def test_hands_off(handing_off):
+    taskscope.hand_off(asyncio.create_task(forever()), reason="lives as long as the process")
 
 async def test_cleans_up():
     task = asyncio.create_task(forever())

@@ -24,7 +24,7 @@ class Owner:
 
     Attributes:
         name: What reports call it.
-        kind: `"test"`, `"fixture"` or `"case"`.
+        kind: `"test"`, `"fixture"`, `"case"`, or `"loop"` for what is spawned when whoever spawns it has been judged.
         settings: What holds for it.
         values: What it has made, and what is called when it is torn down: whatever these lead to is its own.
         is_tagging: Whether what it spawns can be tagged. pytest-trio runs fixtures side by side in one context, where a
@@ -70,7 +70,12 @@ class Owner:
         scope = self._holding.get(_asyncio.name)
         if scope is None:
             return []
-        return [task for task in scope._table.pending() if task.get_loop() is loop]  # pyright: ignore[reportPrivateUsage]
+        table = scope._table  # pyright: ignore[reportPrivateUsage]
+        pending = [task for task in table.pending() if task.get_loop() is loop]
+        if self.kind != "loop":
+            return pending
+        # What comes from no closed scope has been handed off, by somebody who has said why it lives on.
+        return [task for task in pending if table.closed_scope_of(task) is not None]
 
     def let_go(self) -> None:
         """Holds nothing any more. What is spawned under its tag from here on goes to the next one outside."""
