@@ -13,6 +13,7 @@ from taskscope._closing import Claims
 from taskscope._diagnosis.tasks import coroutine_of
 from taskscope._scope import TaskScope
 from taskscope._table import AnyTask, TaskTable
+from taskscope.pytest_plugin._named import named_by, with_namespace
 from taskscope.pytest_plugin._reach import first_reaching
 from taskscope.pytest_plugin._settings import Settings
 from taskscope.pytest_plugin._traces import traces
@@ -27,6 +28,7 @@ class Owner:
         kind: `"test"`, `"fixture"`, `"case"`, or `"loop"` for what is spawned when whoever spawns it has been judged.
         settings: What holds for it.
         values: What it has made, and what is called when it is torn down: whatever these lead to is its own.
+        function: A fixture's function: whatever the globals that it names lead to is its own, too.
         is_tagging: Whether what it spawns can be tagged. pytest-trio runs fixtures side by side in one context, where a
             tag of one would be another's.
         is_judged: Whether it has been torn down. It can end nothing any more, and nobody's task is its.
@@ -38,6 +40,7 @@ class Owner:
         self.settings = settings
         self.defined_at = defined_at
         self.values: list[object] = []
+        self.function: object = None
         self.is_tagging = True
         self.is_judged = False
         self._holding: dict[str, TaskScope] = {}
@@ -87,7 +90,8 @@ class Owner:
 
     def starts(self) -> list[object]:
         """Where a walk begins that looks for what is this owner's."""
-        return [*self.values, *self.pending()]
+        values = [part for value in self.values for part in with_namespace(value)]
+        return [*values, *named_by(self.function), *self.pending()]
 
 
 def claims_of(

@@ -54,11 +54,13 @@ class Enforcement:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Generator[None, Any, Any]:
+        __tracebackhide__ = True
         settings = self._settings.of(request.node)
         if settings is None:
             return (yield)
         function = fixturedef.func
         owner = Owner(f"fixture {fixturedef.argname}", "fixture", settings, defined_where(function))
+        owner.function = function
         self._fixtures[fixturedef] = owner
         find_owner = functools.partial(self._fixtures.get, fixturedef)
         wrapped = with_steps(function, find_owner, self._judge, self._loops.hold_running)
@@ -91,16 +93,19 @@ class Enforcement:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        __tracebackhide__ = True
         with self.outcomes.phase(item, "setup"):
             return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        __tracebackhide__ = True
         with self.outcomes.phase(item, "teardown"):
             return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        __tracebackhide__ = True
         settings = self._settings.of(item)
         if settings is None or not isinstance(item, pytest.Function):
             return (yield)

@@ -8,7 +8,7 @@ import gc
 import sys
 import types
 import weakref
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final, final
 
 from taskscope._diagnosis.awaitables import UNKNOWN, field_of, fields
@@ -29,7 +29,6 @@ _STOPS: Final[tuple[type, ...]] = (
     type,
     types.CodeType,
     types.FrameType,
-    types.BuiltinFunctionType,
     weakref.ReferenceType,
     weakref.ProxyType,
     weakref.CallableProxyType,
@@ -59,6 +58,9 @@ _GATHERING: Final[Any] = vars(asyncio.tasks)["_GatheringFuture"]
 
 # Where a task group keeps who has opened it.
 _PARENT_TASK: Final = "_parent_task"
+
+_WEAK: Final = (weakref.WeakSet, weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
+_referent: Final[Callable[[object], object]] = vars(weakref.ReferenceType)["__call__"]
 
 _mro: Final = type.__dict__["__mro__"].__get__
 _name: Final = type.__dict__["__name__"].__get__
@@ -142,6 +144,8 @@ def _referents(obj: Any) -> Iterable[object]:
     if kind is types.FunctionType:
         # Not its globals: they are its module.
         return [obj.__closure__, obj.__defaults__, obj.__kwdefaults__, obj.__dict__]
+    if kind in _WEAK:
+        return _alive_in(obj)
     if is_trio_task(obj):
         # Not its nursery and the like, which lead to those that it runs beside.
         return [coroutine_of(obj), _held(obj, "_child_nurseries")]
@@ -154,6 +158,13 @@ def _referents(obj: Any) -> Iterable[object]:
     if issubclass(kind, asyncio.TaskGroup):
         return [value for name, value in fields(obj).items() if name != _PARENT_TASK]
     return gc.get_referents(obj)
+
+
+def _alive_in(container: object) -> list[object]:
+    """What a weak collection holds: who has that has its members, and can end them."""
+    data: Any = fields(container).get("data", ())
+    parts: list[object] = [*data, *data.values()] if type(data) is dict else [*data]  # pyright: ignore[reportUnknownMemberType]
+    return [_referent(part) if issubclass(class_of(part), weakref.ReferenceType) else part for part in parts]
 
 
 def _is_nursery(kind: type) -> bool:

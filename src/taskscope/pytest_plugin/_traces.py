@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import types
-from typing import Final
+from typing import Any, Final
 
 from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._diagnosis.stack import Link, task_chain
@@ -46,7 +46,8 @@ def _object_of_method(link: Link, instance: object | None) -> object | None:
         return None
     for held in gc.get_referents(link.holder):
         obj = _contents(held) if type(held) is types.CellType else held
-        names = {_name(kind) for kind in _mro(class_of(obj)) if module_of(kind) not in _WAITED_FOR}
+        kind: Any = obj if issubclass(class_of(obj), type) else class_of(obj)  # a class method's is the class
+        names = {_name(base) for base in _mro(kind) if module_of(base) not in _WAITED_FOR}
         if own in names or (obj is not instance and not names.isdisjoint(outer)):
             return obj
     return None

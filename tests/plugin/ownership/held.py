@@ -160,6 +160,122 @@ HELD = (
         """,
     ),
     Program(
+        "global_object",
+        """
+        shared_TWIN = Scheduler()
+
+        @pytest.fixture
+        async def NAME_TWIN():
+            yield
+            await shared_TWIN.aclose()  # teardown
+            assert shared_TWIN
+
+        async def test_NAME_TWIN(NAME_TWIN):
+            shared_TWIN.submit(forever)
+        """,
+    ),
+    Program(
+        "global_of_function",
+        """
+        background_TWIN = set()
+
+        async def shut_down_TWIN():
+            await end(*background_TWIN)
+
+        @pytest.fixture
+        async def NAME_TWIN():
+            yield
+            shut_down = shut_down_TWIN
+            await shut_down()  # teardown
+
+        async def test_NAME_TWIN(NAME_TWIN):
+            background_TWIN.add(asyncio.create_task(forever()))  # spawned here
+        """,
+    ),
+    Program(
+        "attribute_of_module",
+        """
+        app_TWIN = types.ModuleType("app_TWIN")
+        app_TWIN.background = set()
+
+        @pytest.fixture
+        def NAME_TWIN(loop_is_older):
+            yield
+            for task in app_TWIN.background:
+                task.cancel()  # teardown
+
+        async def test_NAME_TWIN(NAME_TWIN):
+            app_TWIN.background.add(asyncio.create_task(forever()))  # spawned here
+        """,
+    ),
+    Program(
+        "class_itself",
+        """
+        class Bus_TWIN:
+            tasks = set()
+
+            @classmethod
+            def publish(cls):
+                cls.tasks.add(asyncio.create_task(forever()))  # spawned here
+
+            @classmethod
+            async def shut_down(cls):
+                await end(*cls.tasks)
+
+        @pytest.fixture
+        async def NAME_TWIN():
+            yield Bus_TWIN
+            await Bus_TWIN.shut_down()  # teardown
+
+        async def test_NAME_TWIN(NAME_TWIN):
+            NAME_TWIN.publish()
+        """,
+    ),
+    Program(
+        "weak_set",
+        """
+        @pytest.fixture
+        async def NAME_TWIN():
+            tasks = weakref.WeakSet()
+            yield tasks
+            await end(*tasks)  # teardown
+
+        async def test_NAME_TWIN(NAME_TWIN):
+            NAME_TWIN.add(asyncio.create_task(forever()))  # spawned here
+        """,
+    ),
+    Program(
+        "bound_method_of_list",
+        """
+        @pytest.fixture
+        def NAME_TWIN(request, loop_is_older):
+            tasks = []
+            request.addfinalizer(functools.partial(cancel_TWIN, tasks.copy, weakref.ref(Client)))
+            return tasks.append
+
+        def cancel_TWIN(copy, unused):
+            for task in copy():
+                task.cancel()  # teardown
+
+        async def test_NAME_TWIN(NAME_TWIN):
+            NAME_TWIN(asyncio.create_task(forever()))  # spawned here
+        """,
+    ),
+    Program(
+        "exit_stack",
+        """
+        @pytest.fixture
+        async def NAME_TWIN():
+            stack = contextlib.AsyncExitStack()
+            yield stack
+            await stack.aclose()  # teardown
+
+        async def test_NAME_TWIN(NAME_TWIN):
+            task = asyncio.create_task(forever())  # spawned here
+            NAME_TWIN.push_async_callback(end, task)
+        """,
+    ),
+    Program(
         "large_neighbour",
         """
         @pytest.fixture

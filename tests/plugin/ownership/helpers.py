@@ -3,6 +3,7 @@
 ON_ASYNCIO = """
 import asyncio
 import collections
+import contextlib
 import contextvars
 import functools
 import threading

@@ -86,4 +86,19 @@ OWN = (
         """,
         owner="test_NAME_leak",
     ),
+    Program(
+        "cancelled_with_all_others",
+        """
+        @pytest.fixture
+        async def NAME_TWIN():
+            yield
+            await end(*(task for task in asyncio.all_tasks() if task.get_coro().__name__ == "forever"))
+
+        async def test_NAME_TWIN(NAME_TWIN):
+            task = asyncio.create_task(forever())  # spawned here
+            await asyncio.sleep(0)
+            await end(task)  # teardown
+        """,
+        owner="test_NAME_leak",
+    ),
 )
