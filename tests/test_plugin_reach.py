@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from plugin.project import run_pytest
 
-from taskscope.pytest_plugin._reach import OBJECTS, REFERENCES, first_reaching
+from taskscope.pytest_plugin._reach import OBJECTS, REFERENCES, TURN, first_reaching
 
 
 class Thing:
@@ -31,7 +31,7 @@ class Slotted:
 
 
 def _leads(start: object, thing: object) -> bool:
-    return bool(first_reaching([("start", [start])], {id(thing)}))
+    return bool(first_reaching([("start", [start])], {"thing": [id(thing)]}))
 
 
 def _generator(thing: object) -> Iterator[object]:
@@ -158,12 +158,19 @@ def test_a_walk_is_bounded() -> None:
     assert not _leads([*numbers, thing, *numbers], thing)
 
 
-def test_each_source_has_a_bound_of_its_own_and_the_first_has_it() -> None:
+def test_each_source_has_a_bound_of_its_own() -> None:
     thing = Thing()
     large = [[index] for index in range(2 * OBJECTS)]
-    sources: list[tuple[str, list[object]]] = [("large", [large]), ("second", [[thing]]), ("third", [thing])]
-    assert first_reaching(sources, {id(thing)}) == {id(thing): "second"}
-    assert first_reaching(sources, {id(thing)}, {id(sources[1][1][0])}) == {id(thing): "third"}
+    deep = _chain(OBJECTS - 10, thing)
+    assert first_reaching([("large", [large]), ("deep", [deep])], {thing: [id(thing)]}) == {thing: "deep"}
+
+
+def test_the_nearest_has_it() -> None:
+    thing = Thing()
+    deep = _chain(2 * TURN, thing)
+    near = [thing]
+    assert first_reaching([("deep", [deep]), ("near", [near])], {thing: [id(thing)]}) == {thing: "near"}
+    assert first_reaching([("deep", [deep]), ("near", [near])], {thing: [id(thing)]}, {id(near)}) == {thing: "deep"}
 
 
 def test_no_code_of_a_users_is_run() -> None:

@@ -105,8 +105,10 @@ def claims_of(
     takes all that is pending for the test's own accused the handlers and jobs of servers, schedulers and clients that
     fixtures had made, and would have ended.)
 
-    owners: gives them in the order of their setup, also those that a test has asked for in its body. The first that
-        leads to a task is the last that is torn down, so it has it.
+    Where more than one leads to a task the nearest has it. When that one is judged it is asked again who has what it
+    has not ended, and so on to the last that is torn down.
+
+    owners: gives them, also those that a test has asked for in its body.
     values: arguments of the test by the name of the fixture, where they are not the values that pytest knows.
     instance: of the test's class, if it has one.
     """
@@ -119,7 +121,7 @@ def claims_of(
         sources = [(owner, [*owner.starts(), *_value(given, owner)]) for owner in ordered]
         taken: dict[AnyTask, Owner] = {}
         while sources:
-            newly = _taken(sources, traces_of, avoid)
+            newly = first_reaching(sources, traces_of, avoid)
             taken.update(newly)
             for task in newly:
                 del traces_of[task]
@@ -131,20 +133,6 @@ def claims_of(
         }
 
     return claims
-
-
-def _taken(
-    sources: list[tuple[Owner, list[object]]], traces_of: Mapping[AnyTask, set[int]], avoid: set[int]
-) -> dict[AnyTask, Owner]:
-    if not traces_of:
-        return {}
-    found = first_reaching(sources, set[int]().union(*traces_of.values()), avoid)
-    taken: dict[AnyTask, Owner] = {}
-    for task, ids in traces_of.items():
-        taker = next((owner for owner, _ in sources if any(found.get(trace) is owner for trace in ids)), None)
-        if taker is not None:
-            taken[task] = taker
-    return taken
 
 
 def _tasks_of(owner: Owner, taken: Mapping[AnyTask, Owner]) -> list[object]:

@@ -8,19 +8,25 @@ import gc
 import sys
 import types
 import weakref
-from collections.abc import Callable, Collection, Iterable
-from typing import Any, Final, final
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import chain, islice
+from typing import Any, Final, TypeVar
 
 from taskscope._diagnosis.awaitables import UNKNOWN, field_of, fields
 from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._diagnosis.tasks import coroutine_of, is_task
 from taskscope._diagnosis.trio_tasks import is_trio_task
 
+T = TypeVar("T")
+
 OBJECTS: Final = 20_000
 """Objects that one walk comes to. What lies further is not found."""
 
 REFERENCES: Final = 10 * OBJECTS
 """References that one walk looks at: most lead to numbers and strings, which are not walked to, or back."""
+
+TURN: Final = 500
+"""References that a walk looks at before it is another one's turn."""
 
 # Ways that lead everywhere. And futures, by which a thing leads to who waits for it: that a test's task waits for
 # something of a fixture's does not make it the fixture's.
@@ -67,56 +73,49 @@ _name: Final = type.__dict__["__name__"].__get__
 
 
 def first_reaching(
-    sources: Iterable[tuple[Any, Iterable[object]]], targets: Collection[int], avoid: Collection[int] = ()
-) -> dict[int, Any]:
-    """Which source is the first that leads to each target.
+    sources: Iterable[tuple[Any, Iterable[object]]],
+    targets: Mapping[T, Collection[int]],
+    avoid: Collection[int] = (),
+) -> dict[T, Any]:
+    """Which source is the first to come to each target. They take turns: a large one is not to hold up the others.
 
-    sources: names, each with the objects at which its walk begins, in the order of their right.
-    targets: ids of what is looked for.
+    sources: names, each with the objects at which its walk begins.
+    targets: each with the ids of what stands for it: to come to one of these will do.
     avoid: ids of objects past which no walk goes.
     """
-    found: dict[int, Any] = {}
-    missing = set(targets)
-    walk = _Walk(avoid)
-    for name, starts in sources:
-        for target in walk.find(starts, missing):
-            found[target] = name
-            missing.discard(target)
-        if not missing:
-            break
+    found: dict[T, Any] = {}
+    standing_for: dict[int, list[T]] = {}
+    for target, ids in targets.items():
+        for each in ids:
+            standing_for.setdefault(each, []).append(target)
+    seen = set(avoid)
+    stops: dict[type, bool] = {}
+    ahead = [(name, _walk(starts, seen, stops)) for name, starts in sources]
+    while ahead and len(found) < len(targets):
+        for name, walk in list(ahead):
+            turn = list(islice(walk, TURN))
+            if not turn:
+                ahead.remove((name, walk))
+            for met in turn:
+                for target in standing_for.get(met, ()):
+                    found.setdefault(target, name)
     return found
 
 
-@final
-class _Walk:
-    """A walk from one source after the other, nearest things first. Where one has been, the next need not go."""
+def _walk(starts: Iterable[object], seen: set[int], stops: dict[type, bool]) -> Iterator[int]:
+    """Goes along references, nearest things first, and yields the ids of all that it looks at.
 
-    def __init__(self, avoid: Collection[int]) -> None:
-        self._seen = set(avoid)
-        self._stops: dict[type, bool] = {}
-
-    def find(self, starts: Iterable[object], targets: Collection[int]) -> set[int]:
-        found: set[int] = set()
-        ahead: list[object] = []
-        left = REFERENCES
-        self._meet(starts, ahead, left)
-        for obj in ahead:  # which grows meanwhile
-            if id(obj) in targets:
-                found.add(id(obj))
-                if len(found) == len(targets):
-                    break
-            if left > 0 and len(ahead) < OBJECTS:
-                left -= self._meet(_referents(obj), ahead, left)
-        return found
-
-    def _meet(self, objects: Iterable[object], ahead: list[object], most: int) -> int:
-        """Adds those that no walk has come to. Returns how many were looked at."""
-        looked_at = 0
-        seen = self._seen
-        stops = self._stops
-        for looked_at, obj in enumerate(objects, 1):
-            if looked_at > most or len(ahead) >= OBJECTS:
-                break
+    seen: ids of what any walk has come to, where no other need go.
+    stops: whether walks stop at objects of a class, as far as that has been asked.
+    """
+    came_to: list[object] = []
+    looked_at = 0
+    for held in chain([starts], map(_referents, came_to)):  # which grows meanwhile
+        for obj in held:
+            looked_at += 1
+            if looked_at > REFERENCES or len(came_to) >= OBJECTS:
+                return
+            yield id(obj)
             if id(obj) in seen:
                 continue
             kind = class_of(obj)
@@ -125,8 +124,7 @@ class _Walk:
                 is_stop = stops[kind] = _is_stop(kind)
             if not is_stop:
                 seen.add(id(obj))
-                ahead.append(obj)
-        return looked_at
+                came_to.append(obj)
 
 
 def _is_stop(kind: type) -> bool:
