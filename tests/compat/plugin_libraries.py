@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,7 +139,15 @@ _ALL = (
             "hypercorn",
             "0.18.0",
             "d63267548939c46b0247dc8e5b45a9947590e35e64ee73a23c074aa3cf88e9da",
-            (*_NEEDS, "httpx>=0.28", "hypothesis>=6.100", "mock>=5", "pytest-asyncio>=1.1", "pytest-trio>=0.8"),
+            (
+                *_NEEDS,
+                "h2<4.3",
+                "httpx>=0.28",
+                "hypothesis>=6.100",
+                "mock>=5",
+                "pytest-asyncio>=1.1",
+                "pytest-trio>=0.8",
+            ),
         ),
     ),
     Library(
@@ -150,6 +158,7 @@ _ALL = (
             (
                 *_NEEDS,
                 "blockbuster>=1.5.23",
+                "httpx>=0.28",
                 "httpx2[zstd]>=2",
                 "importlib-metadata>=9",
                 "itsdangerous>=2",
@@ -168,6 +177,7 @@ _ALL = (
             "22c72c436f3d1e264d0910a3951934798dcc5b00ae56fc4ee079d46c7cf20fae",
             (*_NEEDS, "attrs>=19.2", "pytest-trio>=0.8", "trustme>=1"),
         ),
+        options=("--override-ini=trio_mode=true",),
     ),
     Library(
         Package(

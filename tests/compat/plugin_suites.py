@@ -65,22 +65,27 @@ def _run(library: Library, folder: Path, arguments: argparse.Namespace) -> int:
     print(f"\n{suite.name}, its own suite, on Python {version}: {len(plain)} tests, {time.monotonic() - started:.0f} s")
     print(f"without us {words.count('failed')} fail and {words.count('skipped')} are skipped")
     tell(suite, [comparison], (), runs, arguments.verbose)
-    found = tell_findings(report, (place.sources / suite.name, folder / "venv"), all_tests=arguments.verbose)
+    failed = {test for test, outcome in plain.items() if outcome.word == "failed"}
+    found = tell_findings(report, (place.sources / suite.name, folder), failed, all_tests=arguments.verbose)
     print(f"compat {suite.name} on {version}: {verdict([comparison])}, {found} tasks found; {_times(rounds)}")
     return 1 if comparison.regressions else 0
 
 
 def _times(rounds: Sequence[Runs]) -> str:
     ours, plain = seconds_of_tests(WITH_US, "plain", rounds), seconds_of_tests("plain", WITH_US, rounds)
-    whole = {mode: min(sum(run.seconds for key, run in runs.items() if key[0] == mode) for runs in rounds) for mode in ("plain", WITH_US)}
+    whole_ours, whole_plain = (min(_seconds(mode, runs) for runs in rounds) for mode in (WITH_US, "plain"))
     return (
-        f"with us / without: {ours / plain:.3f} the tests, {whole[WITH_US] / whole['plain']:.3f} the processes"
-        f" of {whole['plain']:.1f} s ({len(rounds)} rounds)"
+        f"time with us / without: {ours / plain:.3f} the tests, {whole_ours / whole_plain:.3f} the process"
+        f" of {whole_plain:.1f} s ({len(rounds)} rounds)"
     )
 
 
+def _seconds(mode: str, runs: Runs) -> float:
+    return sum(run.seconds for key, run in runs.items() if key[0] == mode)
+
+
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Other projects' suites with the pytest plugin, compared with without.")
+    parser = argparse.ArgumentParser(description="Suites of others with the pytest plugin, compared with without.")
     parser.add_argument("suites", metavar="SUITE", nargs="*", help=f"of {', '.join(LIBRARIES)} (default: all)")
     parser.add_argument("--rounds", metavar="N", type=int, default=1, help="runs for the time (default: 1)")
     parser.add_argument("--folder", help="where the suites are kept for the next run (default: nowhere)")
