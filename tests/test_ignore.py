@@ -333,6 +333,33 @@ def test_the_report_tells_of_it(column: Column) -> None:
     assert pickle.loads(pickle.dumps(report)) == report
 
 
+@pytest.mark.parametrize("conditions", [{"task": "kept"}, {"task": "kept", "wait": "*.__aexit__"}], ids=str)
+def test_tasks_in_its_own_groups_stay_with_it(column: Column, conditions: dict[str, str]) -> None:
+    async def main(library: Library) -> tuple[Report, list[str], list[str]]:
+        part, leaky = Client(library), Client(library)
+        scope = TaskScope(grace=0.01, on_leak="ignore", ignore=[rule(**conditions)])
+        async with library.group() as outer:
+
+            async def kept() -> None:
+                async with library.group() as group:
+                    library.spawner(group)(part.read, name="part")
+                    library.spawner(outer)(leaky.read, name="leaky")
+
+            async with scope:
+                library.spawner(outer)(kept, name="kept")
+                if "wait" not in conditions:
+                    await library.settle()  # otherwise it comes to where it waits when the body has ended
+            part.closing.set()
+        return scope.report, part.ends, leaky.ends
+
+    report, part, leaky = column.run(main)
+    assert [record.name for record in report.ignored] == ["kept", "part"] and part == ["closed"]
+    assert [record.name for record in report.leaks] == ["leaky"] and leaky == ["cancelled"]
+    of_part = report.ignored[1]
+    assert of_part.rule == str(rule(**conditions))
+    assert (of_part.outcome_detail or "").startswith(f"it is in a {column.library.group_kind} opened in ")
+
+
 def test_no_scope_outside_answers_for_it(column: Column) -> None:
     async def main(library: Library) -> tuple[Report, list[str]]:
         client = Client(library)

@@ -577,7 +577,7 @@ def test_a_nested_call_is_refused_without_a_word_about_coroutines_never_awaited(
         ({"name": 1}, TypeError, "name=1"),
         ({"name": ""}, ValueError, "name=''"),
         ({"grace": -1}, ValueError, "grace=-1"),
-        ({"ignore": 1}, ValueError, "ignore=1"),
+        ({"ignore": 1}, TypeError, "ignore=1"),
         ({"nonsense": 1}, TypeError, "nonsense"),
         ({"loop_factory": 1}, TypeError, "not callable"),
     ],

@@ -6,18 +6,15 @@ another one. Each is here because a program was seen to have it, and has a test 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import CodeType
-from typing import Final, final
+from typing import Final, NamedTuple
 
 from taskscope._diagnosis.packages import ANYIO, function_in
 from taskscope._diagnosis.tasks import coroutine_of
 from taskscope._table import AnyTask
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class LibraryTask:
+class LibraryTask(NamedTuple):
     """A task that runs a coroutine function of a library's: `function` in `package.module`."""
 
     package: str

@@ -18,7 +18,7 @@ class Ignore:
     """A rule for `ignore=` of a scope: a pending task that matches it is no leak.
 
     Such a task is neither waited for nor cancelled. It is listed in `report.ignored`, with the reason, and no other
-    scope answers for it either. What it spawns is asked by itself.
+    scope answers for it either. So are the tasks in its own task groups or nurseries. What else it spawns is not.
 
     Each of the four conditions is None, which says nothing, or a glob as of `fnmatch.fnmatchcase`: `*` stands for any
     text, also for none and across `.` and `/`, `?` for one character, `[ab]` for one of these. All of those that are

@@ -62,15 +62,21 @@ class LeftAlone:
 
         The rules are asked again: what the task waits in has changed, or its name.
         """
-        return self._takes_by_users_rule(task) or self._takes_for_collector(task)
+        row = self._row(task)
+        return (
+            self._takes_by_users_rule(task)
+            or self._takes_with_its_group(task, row)
+            or self._takes_for_collector(task, row)
+        )
 
     def takes_by_rule(self, task: AnyTask) -> bool:
         if self._takes_by_users_rule(task):
             return True
+        row = self._row(task)
         rule = builtin_rule(task) if self._policy.ignore_builtin else None
         if rule is None:
-            return False
-        self._ignore(task, self._row(task), Diagnosis(), rule.reason, str(rule))
+            return self._takes_with_its_group(task, row)
+        self._ignore(task, row, Diagnosis(), rule.reason, str(rule))
         return True
 
     def _takes_by_users_rule(self, task: AnyTask) -> bool:
@@ -83,6 +89,17 @@ class LeftAlone:
         self._ignore(task, row, diagnosis, str.__str__(rule.reason), str(rule))
         return True
 
+    def _takes_with_its_group(self, task: AnyTask, row: Row) -> bool:
+        """Takes a task in a group that an ignored task has opened: that one waits for it, and would fail with it."""
+        if not self.ignored:
+            return False
+        group, opener = owning_group(task)
+        if opener is None or not self.is_ignored(opener):
+            return False
+        rule = self.ignored[opener].rule if opener in self.ignored else None
+        self._ignore(task, row, Diagnosis(), f"it is in a {group_name(group, opener)}, which is left alone", rule)
+        return True
+
     def _takes_for_its_group(self, task: AnyTask, row: Row) -> bool:
         group = self._outer_group(task) if self._policy.outer_groups == "transfer" else None
         if group is None:
@@ -90,12 +107,11 @@ class LeftAlone:
         self.transferred[task] = replace(describe(task, row, task_chain(task)), owner=group)
         return True
 
-    def _takes_for_collector(self, task: AnyTask) -> bool:
+    def _takes_for_collector(self, task: AnyTask, row: Row) -> bool:
         """Takes a task that the loop has spawned to close an asynchronous generator that nobody refers to any more.
 
         Such a task is waited for like any other, for it mostly is the scope's, but it is not known to be.
         """
-        row = self._row(task)
         if row[0] is not None or type(coroutine_of(task)).__name__ != "async_generator_athrow":
             return False
         self._ignore(task, row, Diagnosis(), f"closes a generator for the garbage collector, {_ANYBODYS}")
