@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from compare import Suite
 from libraries import ANYIO_LIBRARY
+from named_exceptions import AIOJOBS
 from outcomes import ModuleRun, exit_of, run_process
 from packages import Package, Place
 
@@ -25,21 +26,23 @@ class Library:
         package: Its requirements are those of the tests that run here.
         tests: Files and folders, relative to the source distribution.
         options: pytest's options, in the place of those that the suite's own configuration adds.
+        named: Its named exceptions.
     """
 
     package: Package
     tests: Sequence[str] = ("tests",)
     options: Sequence[str] = ()
+    named: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def described(self) -> Suite:
-        """As one module, and without exceptions: a test that passes plainly has to pass with the plugin."""
+        """As one module."""
         return Suite(
             name=self.package.folder,
             modules=(self.package.name,),
-            factory_controls={WITH_US: "plain"},
+            factory_controls={WITH_US: "any-factory"},
             wrapper_controls={},
             wrapper="",
-            named={},
+            named=self.named,
             module_of=lambda test: self.package.name,
             part_of=lambda test: test.removesuffix(exit_of("")).partition("::")[0],
         )
@@ -62,7 +65,7 @@ class Library:
                 return run_process(
                     [*command, *(self.tests if is_whole else [module])],
                     cwd=source,
-                    env=_environment(),
+                    env=_environment(mode),
                     timeout=timeout,
                     outcomes=outcomes,
                     module=module,
@@ -72,11 +75,12 @@ class Library:
         return run
 
 
-def _environment() -> dict[str, str]:
+def _environment(mode: str) -> dict[str, str]:
     path = os.pathsep.join(map(str, (HERE / "plugins", HERE.parents[1] / "src")))
-    ours = ("TASKSCOPE", "PYTEST_ADDOPTS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
-    inherited = {name: value for name, value in os.environ.items() if name not in ours}
-    return {**inherited, "PYTHONPATH": path}
+    control = {"PYTEST_PLUGINS": "compat_injecting", "COMPAT_MODE": mode} if mode == "any-factory" else {}
+    not_inherited = ("TASKSCOPE", "PYTEST_ADDOPTS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    inherited = {name: value for name, value in os.environ.items() if name not in not_inherited}
+    return {**inherited, "PYTHONPATH": path, **control}
 
 
 # What taskscope and the tool need. taskscope is not installed itself, but found by its path.
@@ -124,6 +128,7 @@ _ALL = (
             (*_NEEDS, "aiohttp>=3.14", "pytest-aiohttp>=1.1", "pytest-asyncio>=1.1"),
         ),
         options=("--asyncio-mode=auto",),
+        named=AIOJOBS,
     ),
     Library(
         Package(

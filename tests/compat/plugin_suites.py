@@ -4,7 +4,7 @@
 
 The suites come from their source distributions and are run in two ways: plainly; and with `--taskscope
 --taskscope-on-leak=summary`, which is to change nothing. A test that passes plainly has to pass with the plugin.
-`compare.Comparison` says how flaky tests are told apart.
+`compare.Comparison` says how what fails without being our fault is told apart.
 
 What the plugin finds is listed by the place where the tasks were spawned, with the tests that have left them. That, and
 the time, of the fastest of some rounds, is told and not judged.
@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import packages
-from compare import compare, outcomes_of, seconds_of_tests
+from compare import compare, outcomes_of, seconds_of_tests, stale_exceptions
 from outcomes import Runner, Runs
 from plugin_findings import tell_findings
 from plugin_libraries import LIBRARIES, WITH_US, Library
@@ -64,11 +64,12 @@ def _run(library: Library, folder: Path, arguments: argparse.Namespace) -> int:
     words = [outcome.word for outcome in plain.values()]
     print(f"\n{suite.name}, its own suite, on Python {version}: {len(plain)} tests, {time.monotonic() - started:.0f} s")
     print(f"without us {words.count('failed')} fail and {words.count('skipped')} are skipped")
-    tell(suite, [comparison], (), runs, arguments.verbose)
+    stale = stale_exceptions([comparison], suite)
+    tell(suite, [comparison], stale, runs, arguments.verbose)
     failed = {test for test, outcome in plain.items() if outcome.word == "failed"}
     found = tell_findings(report, (place.sources / suite.name, folder), failed, all_tests=arguments.verbose)
     print(f"compat {suite.name} on {version}: {verdict([comparison])}, {found} tasks found; {_times(rounds)}")
-    return 1 if comparison.regressions else 0
+    return 1 if stale or comparison.regressions else 0
 
 
 def _times(rounds: Sequence[Runs]) -> str:
