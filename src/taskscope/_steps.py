@@ -95,6 +95,7 @@ class ScopedSteps:
             raise
         finally:
             del take  # it can hold an exception whose traceback holds this frame
+            table.host = None  # or it would be held by us for as long as the generator is
             with suppress(ValueError):  # destroyed from another context: there is nothing of ours to take back there
                 tag.reset(token)
             if end is not None:

@@ -46,8 +46,8 @@ _ON_TRIO = """
         await trio.Event().wait()
 
     async def spawn():
-        handle = Handle()
-        trio.lowlevel.spawn_system_task(forever, handle, context=contextvars.copy_context())  # spawned here
+        handle, here = Handle(), contextvars.copy_context()
+        trio.lowlevel.spawn_system_task(forever, handle, context=here)  # spawned here
         return handle
 
     async def end(handle):
@@ -109,7 +109,7 @@ class Runner:
 def _anyio(name: str, backend: str, *, mode: str = "strict", helpers: str = _ON_ASYNCIO) -> Runner:
     return Runner(
         name,
-        ("anyio",),
+        ("anyio.pytest_plugin",),
         f"anyio_mode = {mode}",
         helpers,
         "@pytest.mark.anyio" if mode == "strict" else "",
@@ -129,7 +129,7 @@ def _asyncio(name: str, mode: str, loop_scope: str) -> Runner:
     scope = '"{scope}"' if loop_scope == "function" else f'"{loop_scope}"'
     return Runner(
         name,
-        ("asyncio",),
+        ("pytest_asyncio.plugin",),
         f"asyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = {loop_scope}",
         _ON_ASYNCIO + "    import pytest_asyncio\n",
         f'@pytest.mark.asyncio(loop_scope="{loop_scope}")',
@@ -149,10 +149,10 @@ def all_runners() -> list[Runner]:
         _anyio("anyio debug", '("asyncio", {"debug": True})'),
         _anyio("anyio trio", '"trio"', helpers=_ON_TRIO),
         _anyio("anyio_backends trio", 'taskscope.anyio_backends("trio")[0]', helpers=_ON_TRIO),
-        Runner("pytest-trio", ("trio",), "trio_mode = true", _ON_TRIO, scopes=()),
+        Runner("pytest-trio", ("pytest_trio.plugin",), "trio_mode = true", _ON_TRIO, scopes=()),
         Runner(
             "pytest-aiohttp",
-            ("asyncio", "aiohttp"),
+            ("pytest_asyncio.plugin", "pytest_aiohttp.plugin"),
             "asyncio_mode = auto\nasyncio_default_fixture_loop_scope = function",
             scopes=("function",),
         ),

@@ -32,10 +32,16 @@ class TakenOver:
         return getattr(self._coro, name)
 
     def send(self, value: Any) -> Any:
-        return self._step(self._coro.send, value)
+        try:
+            return self._step(self._coro.send, value)
+        finally:
+            del value  # it can carry a cancellation, whose traceback holds the frames of whoever has cancelled
 
     def throw(self, error: BaseException) -> Any:
-        return self._step(self._coro.throw, error)
+        try:
+            return self._step(self._coro.throw, error)
+        finally:
+            del error  # as above
 
     def close(self) -> None:
         self._coro.close()
@@ -83,6 +89,8 @@ class TakenOver:
             if self._leave_scope(error):
                 raise StopIteration from None
             raise
+        finally:
+            del value
 
     def _leave_scope(self, error: BaseException | None) -> bool:
         """Leaves the cancel scope, and says whether the error was its cancellation and nothing else."""

@@ -87,16 +87,20 @@ class Loops:
         self._replace(runners.Runner, "close", self._closing_first)
         self._replace(runners.Runner, "run", self._holding_first)
 
-    def patch_trio(self) -> None:
-        """The same for `trio.run`, if anybody has imported Trio."""
+    def patch_trio(self) -> Callable[[], None]:
+        """The same for `trio.run`, if anybody has imported Trio. What takes it back is returned."""
         trio = sys.modules.get("trio")
-        if trio is not None and not any(where is trio for where, _, _ in self._originals):
+        if trio is not None:
             self._replace(trio, "run", self._running_wrapped)
+        return _nothing if trio is None else self._unpatch_last
 
     def unpatch(self) -> None:
         while self._originals:
-            where, name, original = self._originals.pop()
-            setattr(where, name, original)
+            self._unpatch_last()
+
+    def _unpatch_last(self) -> None:
+        where, name, original = self._originals.pop()
+        setattr(where, name, original)
 
     def let_go_of_all(self) -> None:
         for loop in list(self._held):
@@ -120,6 +124,7 @@ class Loops:
     def _closing_first(self, original: Callable[[asyncio.Runner], None]) -> Callable[[asyncio.Runner], None]:
         @functools.wraps(original)
         def close(runner: asyncio.Runner) -> None:
+            __tracebackhide__ = True
             loop = getattr(runner, "_loop", None)
             if loop is not None and loop in self._held and not loop.is_closed():
                 self._closes(loop, self._held[loop])
@@ -130,6 +135,7 @@ class Loops:
     def _holding_first(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def run(runner: asyncio.Runner, coro: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
             if not asyncio.iscoroutine(coro) or asyncio._get_running_loop() is not None:
                 return original(runner, coro, **kwargs)
             with suppress(RuntimeError):  # closed: the original says so
@@ -146,6 +152,11 @@ class Loops:
     def _running_wrapped(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def run(async_fn: Any, *args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
             return original(self._wrap_main(async_fn), *args, **kwargs)
 
         return run
+
+
+def _nothing() -> None:
+    pass

@@ -76,9 +76,10 @@ class Outcomes:
                 return
             text = "\n\n".join(failures)
             if run is not None and run.has_failed_by_itself():
-                item.add_report_section(when, TITLE, text)
                 if run.ended_early is not None:
                     run.replace_failure(Leaked(text))
+                else:
+                    item.add_report_section(when, TITLE, text)
                 return
             if when == "setup":  # pytest tears a fixture down here that the next parameters make anew
                 self._warn(item, text)

@@ -8,15 +8,20 @@ import gc
 import types
 import weakref
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, Final
 
+from taskscope._diagnosis.tasks import coroutine_of, is_task
 from taskscope._scope import TaskScope
 from taskscope._table import TaskTable
+
+# Where a task group keeps its tasks: its other attributes lead to who has opened it.
+_TASKS_OF_GROUP: Final = {"TaskGroup": "_tasks", "Nursery": "_children"}
 
 LIMIT = 20_000
 """Objects looked at in one walk. What lies further is not found."""
 
-# Ways that lead everywhere, or back into the machinery that runs the tests.
+# Ways that lead everywhere, or back into the machinery that runs the tests. And those on which a thing leads to who
+# waits for it: that a test's task waits for something of a fixture's does not make it the fixture's.
 _STOPS: tuple[type, ...] = (
     types.ModuleType,
     type,
@@ -41,7 +46,9 @@ _STOPS: tuple[type, ...] = (
     bool,
     type(None),
 )
-_TESTING = ("_pytest", "pluggy", "pytest", "_hypothesis", "hypothesis", "xdist", "logging", "unittest.case")
+_TESTING = ("_pytest", "pluggy", "pytest", "_hypothesis", "hypothesis", "xdist", "logging")
+_LIBRARIES = ("anyio", "trio")
+_HOLDERS = ("TaskGroup", "Nursery", "Task", "BlockingPortal")
 
 
 def first_reaching(
@@ -79,14 +86,22 @@ def _is_stop(obj: object) -> bool:
     if issubclass(kind, _STOPS):
         return True
     module = kind.__module__
-    return type(module) is str and module.startswith(_TESTING)
+    if type(module) is not str:
+        return False
+    if module.partition(".")[0] in _LIBRARIES:
+        return kind.__name__ not in _HOLDERS
+    return module.startswith(_TESTING) or (issubclass(kind, asyncio.Future) and not is_task(obj))
 
 
-def _referents(obj: object) -> list[object]:
+def _referents(obj: Any) -> list[object]:
     if type(obj) is types.FunctionType:
         # Not its globals: they are its module.
         return [obj.__closure__, obj.__defaults__, obj.__kwdefaults__, obj.__dict__]
-    return gc.get_referents(obj)
+    if is_task(obj):
+        # Not its callbacks, its nursery and the like, which lead to those that it runs beside.
+        return [coroutine_of(obj), *getattr(obj, "child_nurseries", ())]
+    tasks = getattr(obj, _TASKS_OF_GROUP.get(type(obj).__name__, ""), None)
+    return gc.get_referents(obj) if type(tasks) is not set else list(tasks)
 
 
 def methods_objects(frames: Iterable[types.FrameType]) -> list[object]:

@@ -82,11 +82,12 @@ class TestRun:
 
     def wrap_main(self, main: CoroutineFunction) -> CoroutineFunction:
         """What a test that is no coroutine function has run, watched. What it leaves is the test's, which goes on."""
-        if not self._is_sync or not inspect.iscoroutinefunction(main):
+        if not self._is_sync or not _is_async(main):
             return main
 
         @functools.wraps(main)
         async def in_scope(*args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
             backend = backend_here()
             scope = self._scope(self._all_mine if backend is _asyncio else None)
             scope._given = _GIVEN  # pyright: ignore[reportPrivateUsage]
@@ -122,8 +123,11 @@ class TestRun:
         return bool(getattr(self.item, "_excinfo", None))
 
     def replace_failure(self, error: BaseException) -> None:
-        failures: list[Any] = getattr(self.item, "_excinfo", [])
-        failures[:] = [pytest.ExceptionInfo.from_exception(error)]
+        """Puts another one in the place of that."""
+        try:
+            raise error
+        except BaseException:
+            vars(self.item)["_excinfo"] = [pytest.ExceptionInfo.from_current()]
 
     def _put_scope_round_body(
         self, undo: ExitStack, fail_example: Callable[[], None], before_example: Callable[[], None]
@@ -134,6 +138,11 @@ class TestRun:
         function = self._function if handle is None else handle.inner_test
         if not inspect.iscoroutinefunction(function):
             return False
+        if handle is None and self._case is not None:
+            # unittest takes the method from the test case, where it is not of its own
+            setattr(self._case, item.originalname or item.name, self._in_scope(function))
+            undo.callback(delattr, self._case, item.originalname or item.name)
+            return True
         if handle is None:
             item.obj = self._in_scope(function)
             undo.callback(setattr, item, "obj", function)
@@ -143,6 +152,7 @@ class TestRun:
 
         @functools.wraps(function)
         async def example(*args: Any, **kwargs: Any) -> None:
+            __tracebackhide__ = True
             before_example()
             await in_scope(*args, **kwargs)
             fail_example()
@@ -152,12 +162,11 @@ class TestRun:
         return True
 
     def _put_tag(self, undo: ExitStack, *, is_async: bool) -> None:
-        context = getattr(self._case, "_asyncioTestContext", None)
-        if context is not None:  # of a test case's own: all its methods run there
-            undo.callback(context.run, tag.reset, context.run(set_tag, self.owner.table_on(_asyncio)))
-        self._is_sync = not is_async and context is None
+        has_own_loop = isinstance(self._case, unittest.IsolatedAsyncioTestCase)
+        self._is_sync = not is_async and not has_own_loop
         if self._is_sync:
-            self._loops.patch_trio()
+            undo.callback(self._loops.patch_trio())
+        if self._is_sync or has_own_loop:
             undo.callback(tag.reset, set_tag(self.owner.table_on(_asyncio)))
         elif tag.get(None) is not None:
             undo.callback(tag.reset, tag.set(None))
@@ -165,6 +174,7 @@ class TestRun:
     def _in_scope(self, function: CoroutineFunction) -> CoroutineFunction:
         @functools.wraps(function)
         async def in_scope(*args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
             self._loops.hold_running()
             return await self._run_in(self._scope(self._claims(kwargs)), self._loops.late_table(), function, args, kwargs)
 
@@ -184,6 +194,7 @@ class TestRun:
         kwargs: Mapping[str, Any],
     ) -> Any:
         """heir: who answers for what is spawned from the scope's context when it has ended."""
+        __tracebackhide__ = True
         async with scope:
             table = scope._table  # pyright: ignore[reportPrivateUsage]
             if table.parent is None:
@@ -207,3 +218,8 @@ class TestRun:
             self.ended_early = report
         else:
             self._tell(self.owner, report)
+
+
+def _is_async(main: Any) -> bool:
+    """Whether it is a coroutine function, also where a partial or a wrapper of AnyIO's is round it."""
+    return inspect.iscoroutinefunction(main) or inspect.iscoroutinefunction(inspect.unwrap(main))
