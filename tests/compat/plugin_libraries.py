@@ -101,6 +101,7 @@ _ALL = (
                 "aiodns>=3.3",
                 "blockbuster>=1.5.29",
                 "brotli>=1.2",
+                "coverage>=7",
                 "freezegun>=1.5",
                 "gunicorn>=23",
                 "isal>=1.7",
@@ -113,12 +114,21 @@ _ALL = (
             ),
             {"AIOHTTP_NO_EXTENSIONS": "1"},
         ),
-        options=(
-            "--ignore-glob=*/test_benchmarks_*",
-            "--ignore=tests/autobahn",
-            "-m",
-            "not dev_mode and not autobahn and not internal",
+        # Those that have a client or a server run. All of them take a quarter of an hour.
+        tests=(
+            "tests/test_client_functional.py",
+            "tests/test_client_session.py",
+            "tests/test_client_ws_functional.py",
+            "tests/test_connector.py",
+            "tests/test_proxy_functional.py",
+            "tests/test_run_app.py",
+            "tests/test_test_utils.py",
+            "tests/test_web_functional.py",
+            "tests/test_web_runner.py",
+            "tests/test_web_server.py",
+            "tests/test_web_websocket_functional.py",
         ),
+        options=("-m", "not dev_mode and not autobahn and not internal"),
     ),
     Library(
         Package(

@@ -138,12 +138,16 @@ class Loops:
             __tracebackhide__ = True
             if not asyncio.iscoroutine(coro) or asyncio._get_running_loop() is not None:
                 return original(runner, coro, **kwargs)
-            with suppress(RuntimeError):  # closed: the original says so
+            try:
                 self.hold(runner.get_loop())
+            except RuntimeError:  # closed: the original says so, and nothing of ours may be left that was never awaited
+                return original(runner, coro, **kwargs)
 
             async def main() -> Any:
                 return await coro
 
+            # What the task runs is called so in its repr, and in reports of those that it outlives.
+            main.__name__, main.__qualname__ = coro.__name__, coro.__qualname__
             wrapped = self._wrap_main(main)
             return original(runner, coro if wrapped is main else wrapped(), **kwargs)
 
