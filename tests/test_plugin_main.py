@@ -31,6 +31,18 @@ RUNS = {
                 runner.run(coro)
             coro.close()
         """,
+    "test_loop_goes.py": """
+        import asyncio, gc, weakref
+
+        async def main():
+            await asyncio.create_task(asyncio.sleep(0))
+            return weakref.ref(asyncio.get_running_loop())
+
+        def test_loop_goes():
+            loop = asyncio.run(main())
+            gc.collect()
+            assert loop() is None
+        """,
     "test_it_is_watched.py": """
         import asyncio
 
@@ -45,5 +57,6 @@ RUNS = {
 
 def test_main_of_a_test_is_watched_and_looks_as_it_did(tmp_path: Path) -> None:
     run = run_pytest(tmp_path, RUNS, ini="taskscope = true\nfilterwarnings = error")
-    assert run.outcomes() == {"test_name": "passed", "test_closed_runner": "passed", "test_leak": "failed"}, run.output
+    passed = dict.fromkeys(("test_name", "test_closed_runner", "test_loop_goes"), "passed")
+    assert run.outcomes() == {**passed, "test_leak": "failed"}, run.output
     assert "left behind" in run.phase("test_leak").text

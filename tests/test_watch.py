@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import sys
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import pytest
+import trio
 from conftest import Run
 
+import taskscope
 from taskscope import DeadlockError, ScopeTimeoutError, TaskScope, scoped
 
 Body = Callable[[], Coroutine[Any, Any, None]]
@@ -369,3 +372,32 @@ def test_an_eager_body_is_watched_from_its_first_step() -> None:
             await asyncio.create_task(watched(hang))
 
     asyncio.run(main())
+
+
+async def hang_on_trio() -> None:
+    await trio.Event().wait()
+
+
+@pytest.mark.parametrize(("backend", "body"), [("asyncio", hang), ("trio", hang_on_trio)])
+def test_the_program_itself_is_watched(backend: Literal["asyncio", "trio"], body: Body) -> None:
+    """Though whoever runs it has its coroutine."""
+    with pytest.raises(DeadlockError):
+        taskscope.run(body(), backend=backend, watch=WATCH, timeout=TIMEOUT)
+
+
+def test_a_program_whose_coroutine_can_be_woken_is_not_called_stuck() -> None:
+    async def main(waker: asyncio.Event) -> None:
+        asyncio.get_running_loop().call_later(5 * WATCH, waker.set)
+        await waker.wait()
+
+    taskscope.run(main(asyncio.Event()), watch=WATCH)
+
+
+def test_the_strays_of_an_earlier_scope_do_not_keep_a_body_on_trio_from_being_proven_stuck() -> None:
+    async def main() -> None:
+        async with TaskScope(on_leak="ignore", grace=0):
+            trio.lowlevel.spawn_system_task(hang_on_trio, context=contextvars.copy_context())
+        await watched(hang_on_trio)
+
+    with pytest.raises(DeadlockError):
+        trio.run(main)

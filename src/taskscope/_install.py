@@ -170,6 +170,7 @@ def run(
         RuntimeError: Called while an event loop is running in this thread.
         Besides what `main` raises, what leaving a `TaskScope` raises.
     """
+    begun: list[Any] = [main] if inspect.iscoroutine(main) else []  # what somebody has to close, unless it is awaited
     try:
         if not isinstance(backend, str) or backend not in ("asyncio", "trio"):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f'backend={safe_repr(backend)}: must be "asyncio" or "trio"')
@@ -186,21 +187,22 @@ def run(
             raise RuntimeError("taskscope.run() cannot be called from a running event loop; open a TaskScope there")
         scope = TaskScope._of(checked, name or main.__qualname__, (main.cr_code, -1))  # pyright: ignore[reportPrivateUsage]
         scope._given = 1  # pyright: ignore[reportPrivateUsage]
+        del main  # who holds a coroutine could resume it, for all that a watch knows
         result: T
         if backend == "trio":
             import trio
 
-            result = trio.run(_in_root, main, scope)
+            result = trio.run(_in_root, begun, scope)
             return result
         with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
-            result = runner.run(_in_root(main, scope))
+            result = runner.run(_in_root(begun, scope))
             return result
     finally:
-        if inspect.iscoroutine(main):
-            main.close()  # does nothing once it has run; otherwise nobody can await it any more
+        for coroutine in begun:
+            coroutine.close()
 
 
-async def _in_root(main: Coroutine[Any, Any, T], scope: TaskScope) -> T:
+async def _in_root(begun: list[Coroutine[Any, Any, T]], scope: TaskScope) -> T:
     async with scope:
         scope._become_root()  # pyright: ignore[reportPrivateUsage]
-        return await main
+        return await begun.pop()

@@ -75,7 +75,12 @@ class Run:
 
 
 def run_pytest(
-    folder: Path, files: dict[str, str], *arguments: str, plugins: tuple[str, ...] = (), ini: str = "", report: bool = True
+    folder: Path,
+    files: dict[str, str],
+    *arguments: str,
+    plugins: tuple[str, ...] = (),
+    ini: str = "",
+    report: bool = True,
 ) -> Run:
     """Writes the files and runs pytest there, with no plugins but ours and those that are named."""
     for name, text in {"recorder.py": _RECORDER, **files}.items():
@@ -109,4 +114,10 @@ def _environment(folder: Path) -> dict[str, str]:
     # The same taskscope as here, wherever it is imported from.
     path = os.pathsep.join((str(folder), str(Path(taskscope.__file__).parents[1])))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "TASKSCOPE", "GITHUB"))}
-    return {**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "100"}
+    return {
+        **kept,
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONPATH": path,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "COLUMNS": "100",
+    }

@@ -125,7 +125,6 @@ def _anyio(name: str, backend: str, *, mode: str = "strict", helpers: str = _ON_
 
 
 def _asyncio(name: str, mode: str, loop_scope: str) -> Runner:
-    fixture = "pytest.fixture" if mode == "auto" else "pytest_asyncio.fixture"
     scope = '"{scope}"' if loop_scope == "function" else f'"{loop_scope}"'
     return Runner(
         name,
@@ -133,7 +132,11 @@ def _asyncio(name: str, mode: str, loop_scope: str) -> Runner:
         f"asyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = {loop_scope}",
         _ON_ASYNCIO + "    import pytest_asyncio\n",
         f'@pytest.mark.asyncio(loop_scope="{loop_scope}")',
-        (f'@pytest_asyncio.fixture(scope="{{scope}}", loop_scope={scope})' if mode == "strict" else f'@{fixture}(scope="{{scope}}")'),
+        (
+            f'@pytest_asyncio.fixture(scope="{{scope}}", loop_scope={scope})'
+            if mode == "strict"
+            else '@pytest.fixture(scope="{scope}")'
+        ),
         scopes=SCOPES if loop_scope == "session" or mode == "strict" else ("function",),
     )
 

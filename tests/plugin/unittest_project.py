@@ -1,7 +1,7 @@
 """The same cells for `unittest.IsolatedAsyncioTestCase`."""
 
 UNITTEST_FILES = {
-    "test_body.py": '''
+    "test_body.py": """
         import asyncio
         import unittest
         import pytest
@@ -79,5 +79,5 @@ UNITTEST_FILES = {
 
             async def test_set_up_and_tear_down(self):
                 self.tasks.append(asyncio.create_task(self.run_until_told()))
-        ''',
+        """,
 }

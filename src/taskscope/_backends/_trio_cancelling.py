@@ -22,7 +22,7 @@ class TakenOver:
 
     def __init__(self, task: Any) -> None:
         self._coro: Any = task.coro
-        self._task = task
+        self._task: Any = task
         self._scope: Any = None
         self._is_refused = False
         self.outcome: Outcome | None = None
@@ -47,6 +47,8 @@ class TakenOver:
         self._coro.close()
 
     def cancel(self) -> None:
+        if self._task is None:  # it has ended meanwhile
+            return
         if self._scope is None:
             self._scope = _insert_scope(self._task)
         self._scope.cancel()
@@ -62,7 +64,7 @@ class TakenOver:
 
     def is_shielded(self) -> bool:
         """Whether the task is where a cancel does not reach it."""
-        status: Any = self._task._cancel_status
+        status: Any = None if self._task is None else self._task._cancel_status
         while status is not None and status._scope is not self._scope:
             if status._scope.shield:
                 return True
@@ -95,6 +97,7 @@ class TakenOver:
     def _leave_scope(self, error: BaseException | None) -> bool:
         """Leaves the cancel scope, and says whether the error was its cancellation and nothing else."""
         scope, self._scope = self._scope, None
+        self._task = None  # which has this as its coroutine, and its nursery: nothing is to be left for the collector
         if scope is None:
             return False
         return bool(scope.__exit__(None if error is None else type(error), error, None))

@@ -2,9 +2,9 @@
 
 pytest finds it by its entry point; it does nothing until `taskscope = true` or `--taskscope` switches it on.
 
-`from taskscope.pytest_plugin import anyio_backend` in a conftest has AnyIO's tests run on every kind of loop that there
-is: asyncio, uvloop where it is installed, asyncio with eager tasks from Python 3.12 on, and Trio, each with taskscope on
-it from the start.
+`from taskscope.pytest_plugin import anyio_backend` in a conftest has AnyIO's tests run on every kind of loop that
+there is: asyncio, uvloop where it is installed, asyncio with eager tasks from Python 3.12 on, and Trio, each with
+taskscope on it from the start.
 """
 
 from __future__ import annotations

@@ -89,5 +89,3 @@ class _FixtureSteps:
         pending = table.pending()
         if pending:
             await judge(owner, pending, table, self._judged_by.claims(owner), self._judged_by.tell)
-
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from taskscope._backends import _asyncio
 from taskscope._closing import Claims
@@ -23,7 +24,7 @@ async def judge(owner: Owner, tasks: list[AnyTask], source: TaskTable, claims: C
     source: the table that holds them.
     tell: gets the report, if there is anything to tell.
     """
-    policy = replace(owner.settings.policy, on_report=lambda report: tell(owner, report))
+    policy = replace(owner.settings.policy, on_report=partial(tell, owner))
     scope = TaskScope._of(policy, owner.name, owner.defined_at)  # pyright: ignore[reportPrivateUsage]
     scope._claims = claims  # pyright: ignore[reportPrivateUsage]
     async with scope:

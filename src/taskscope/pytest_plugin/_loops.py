@@ -56,7 +56,7 @@ class Loops:
         def close() -> None:
             self._let_go(loop)
             if as_attribute is None:
-                del loop.close  # type: ignore[method-assign]
+                del loop.close
             else:
                 loop.close = as_attribute  # type: ignore[method-assign]
             original()
@@ -106,7 +106,7 @@ class Loops:
         for loop in list(self._held):
             self._let_go(loop)
             with suppress(AttributeError):
-                del loop.close  # type: ignore[method-assign]
+                del loop.close
 
     def _let_go(self, loop: asyncio.AbstractEventLoop) -> None:
         if loop not in self._held:

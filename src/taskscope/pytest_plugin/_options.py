@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -98,8 +98,8 @@ OPTIONS: Final = (
         _seconds_or_none,
         "none or a number of seconds > 0",
         "SECONDS",
-        "seconds between looks at the body of a test, which fails at once when it is proven deadlocked, or none. Default:"
-        " 0.25",
+        "seconds between looks at the body of a test, which fails at once when it is proven deadlocked, or none."
+        " Default: 0.25",
         0.25,
     ),
     Option(
@@ -132,7 +132,8 @@ OPTIONS: Final = (
         _truth,
         "true or false",
         "TRUTH",
-        "whether tasks of libraries that live as long as the loop by design are left alone: true or false. Default: true",
+        "whether tasks of libraries that live as long as the loop by design are left alone: true or false."
+        " Default: true",
         True,
     ),
 )
@@ -196,7 +197,8 @@ def refuse_unknown(config: pytest.Config) -> None:
     """Raises `pytest.UsageError` for what looks like an option of ours in the ini file and is none."""
     known = {SWITCH, PREFIX + "ignore", *(option.ini for option in OPTIONS)}
     # pytest says nothing of unknown options but in a warning, and has no public name for what a file says.
-    for key in vars(config).get("_inicfg") or config.inicfg:
+    keys: Iterable[str] = vars(config).get("_inicfg") or getattr(config, "inicfg")  # noqa: B009 - it is deprecated
+    for key in keys:
         if key.startswith(SWITCH) and key not in known:
             raise pytest.UsageError(f"{key}: there is no such option; taskscope has {', '.join(sorted(known))}")
 

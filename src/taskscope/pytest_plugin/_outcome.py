@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, final
@@ -23,7 +23,7 @@ TITLE = "taskscope"
 _OUTCOMES = {"raise": "failed", "warn": "warned", "log": "logged", "ignore": "ignored", "summary": "told"}
 
 
-class Leaked(pytest.fail.Exception):
+class Leaked(pytest.fail.Exception):  # type: ignore[misc,name-defined]
     """A test or fixture has left tasks behind. Its message is the report."""
 
     __module__ = "builtins"  # so that pytest shows its bare name
@@ -55,7 +55,7 @@ class Outcomes:
         self._collected = [(other, report) for other, report in self._collected if other is not owner]
 
     @contextmanager
-    def phase(self, item: pytest.Item, when: str, run: TestRun | None = None) -> Iterator[None]:
+    def phase(self, item: pytest.Item, when: str, run: TestRun | None = None) -> Generator[None]:
         """The setup, call or teardown of a test."""
         self._of_phase.clear()
         try:
@@ -127,9 +127,7 @@ class Outcomes:
             failures += run.expected_but_absent()
         return failures
 
-    def _judged(
-        self, owner: Owner, report: Report, item: pytest.Item, when: str, run: TestRun | None
-    ) -> list[Finding]:
+    def _judged(self, owner: Owner, report: Report, item: pytest.Item, when: str, run: TestRun | None) -> list[Finding]:
         """The findings of one report: what the test is expected to leave, and the rest."""
         expected, others = ((), report.leaks) if run is None else run.split(report.leaks)
         found: list[Finding] = []
@@ -156,9 +154,7 @@ class Outcomes:
         warnings.warn_explicit(TaskLeakWarning(text), TaskLeakWarning, path, (line or 0) + 1)
 
     def _finding(self, owner: Owner, report: Report, outcome: str, nodeid: str, phase: str) -> Finding:
-        return Finding(
-            owner.name, owner.kind, outcome, nodeid, phase, report.to_dict(), report.format(), self._worker
-        )
+        return Finding(owner.name, owner.kind, outcome, nodeid, phase, report.to_dict(), report.format(), self._worker)
 
 
 def _only(report: Report, leaks: tuple[TaskRecord, ...]) -> Report:

@@ -65,6 +65,13 @@ class Owner:
             return []
         return [task for task in scope._table.pending() if task.get_loop() is loop]  # pyright: ignore[reportPrivateUsage]
 
+    def let_ended_go(self) -> None:
+        """Holds only what is pending: a task that has ended holds its loop, which its test may want to see go."""
+        for table in self._tables():
+            for task in list(table.rows):
+                if table.backend.is_done(task):
+                    table.take(task)
+
     def let_go(self) -> None:
         """Holds nothing any more. What is spawned under its tag from here on goes to the next one outside."""
         for scope in self._holding.values():

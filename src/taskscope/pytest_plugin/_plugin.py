@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from typing import Any, final
 
@@ -142,13 +142,14 @@ class Enforcement:
             tasks = owner.pending_on(loop)
             if tasks:
                 judge_on(loop, owner, tasks, None, self.outcomes.collect)
+            owner.let_ended_go()
 
     def _wrap_main(self, main: CoroutineFunction) -> CoroutineFunction:
         return main if self._run is None else self._run.wrap_main(main)
 
 
 @contextmanager
-def _tagged(owner: Owner | None) -> Iterator[None]:
+def _tagged(owner: Owner | None) -> Generator[None]:
     """Has what is spawned outside of any loop tagged with an owner, or with none."""
     if owner is None and tag.get(None) is None:
         yield

@@ -1,4 +1,4 @@
-"""Whether an object leads to another along strong references: a bounded walk that stays among a program's own things."""
+"""Whether an object leads to another: a bounded walk along strong references, among a program's own things."""
 
 from __future__ import annotations
 
@@ -100,8 +100,8 @@ def _referents(obj: Any) -> list[object]:
     if is_task(obj):
         # Not its callbacks, its nursery and the like, which lead to those that it runs beside.
         return [coroutine_of(obj), *getattr(obj, "child_nurseries", ())]
-    tasks = getattr(obj, _TASKS_OF_GROUP.get(type(obj).__name__, ""), None)
-    return gc.get_referents(obj) if type(tasks) is not set else list(tasks)
+    tasks: Any = getattr(obj, _TASKS_OF_GROUP.get(type(obj).__name__, ""), None)
+    return gc.get_referents(obj) if type(tasks) is not set else [*tasks]
 
 
 def methods_objects(frames: Iterable[types.FrameType]) -> list[object]:
@@ -118,5 +118,3 @@ def _methods_object(frame: types.FrameType) -> object | None:
     if obj is None or _is_stop(obj) or not of_class:
         return None
     return obj if any(kind.__name__ == of_class for kind in type(obj).__mro__) else None
-
-

@@ -150,7 +150,7 @@ class Summary:
         for finding in self._leaking():
             level = "error" if finding.outcome == "failed" else "warning"
             for leak in finding.report["leaks"]:
-                site = leak["spawn_site"] or {"file": "", "line": 1}
+                site: dict[str, Any] = leak["spawn_site"] or {"file": "", "line": 1}
                 message = f"{leak['coroutine']} was left behind by {_leaver(finding, leak)}"
                 lines.append(f"::{level} file={_relative(site['file'])},line={site['line']}::{_escaped(message)}")
         return lines

@@ -6,7 +6,7 @@ import fnmatch
 import functools
 import inspect
 import unittest
-from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, final
@@ -64,7 +64,7 @@ class TestRun:
             self.owner.values.append(self._case)
 
     @contextmanager
-    def wrapped(self, fail_example: Callable[[], None], before_example: Callable[[], None]) -> Iterator[None]:
+    def wrapped(self, fail_example: Callable[[], None], before_example: Callable[[], None]) -> Generator[None]:
         """Has the test's function run in a scope. What it has left outside of one is judged at the end.
 
         fail_example: called after every example of a property test.
@@ -114,9 +114,8 @@ class TestRun:
         absent = [name for name in self._expected.coroutines if name not in self._seen]
         if not absent:
             return []
-        return [
-            f"taskscope: the test is marked to leak {', '.join(absent)}, and has not. If it is mended, take the mark away."
-        ]
+        names = ", ".join(absent)
+        return [f"taskscope: the test is marked to leak {names}, and has not. If it is mended, take the mark away."]
 
     def has_failed_by_itself(self) -> bool:
         """Whether unittest has a failure, or a skip, of this test that pytest does not see as an exception."""
@@ -176,7 +175,9 @@ class TestRun:
         async def in_scope(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
             self._loops.hold_running()
-            return await self._run_in(self._scope(self._claims(kwargs)), self._loops.late_table(), function, args, kwargs)
+            return await self._run_in(
+                self._scope(self._claims(kwargs)), self._loops.late_table(), function, args, kwargs
+            )
 
         return in_scope
 
