@@ -43,6 +43,21 @@ RUNS = {
             gc.collect()
             assert loop() is None
         """,
+    "test_interrupted.py": """
+        import asyncio
+        import pytest
+
+        def interrupt():
+            raise KeyboardInterrupt
+
+        async def main():
+            asyncio.get_running_loop().call_soon(interrupt)
+            await asyncio.Event().wait()
+
+        def test_interrupted():
+            with pytest.raises(KeyboardInterrupt):
+                asyncio.run(main())
+        """,
     "test_it_is_watched.py": """
         import asyncio
 
@@ -57,6 +72,6 @@ RUNS = {
 
 def test_main_of_a_test_is_watched_and_looks_as_it_did(tmp_path: Path) -> None:
     run = run_pytest(tmp_path, RUNS, ini="taskscope = true\nfilterwarnings = error")
-    passed = dict.fromkeys(("test_name", "test_closed_runner", "test_loop_goes"), "passed")
+    passed = dict.fromkeys(("test_name", "test_closed_runner", "test_loop_goes", "test_interrupted"), "passed")
     assert run.outcomes() == {**passed, "test_leak": "failed"}, run.output
     assert "left behind" in run.phase("test_leak").text

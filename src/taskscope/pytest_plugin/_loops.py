@@ -147,7 +147,8 @@ class Loops:
                 return await coro
 
             # What the task runs is called so in its repr, and in reports of those that it outlives.
-            main.__name__, main.__qualname__ = coro.__name__, coro.__qualname__
+            given: Any = coro
+            main.__name__, main.__qualname__ = given.__name__, given.__qualname__
             wrapped = self._wrap_main(main)
             return original(runner, coro if wrapped is main else wrapped(), **kwargs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Iterable, Mapping
 from types import CodeType
 from typing import Any, final
@@ -29,6 +30,8 @@ class Owner:
         values: What it has made: whatever these lead to is its own.
         is_tagging: Whether what it spawns can be tagged. pytest-trio runs fixtures side by side in one context, where a
             tag of one would be another's.
+        mains: Tasks that are not asked for, because they run what `asyncio.run` was given: that ends them itself, also
+            where it was interrupted.
     """
 
     def __init__(self, name: str, kind: str, settings: Settings, defined_at: tuple[CodeType, int]) -> None:
@@ -38,6 +41,7 @@ class Owner:
         self.defined_at = defined_at
         self.values: list[object] = []
         self.is_tagging = True
+        self.mains: weakref.WeakSet[AnyTask] = weakref.WeakSet()
         self._holding: dict[str, TaskScope] = {}
 
     def scope_on(self, backend: Backend) -> TaskScope:
@@ -52,18 +56,17 @@ class Owner:
     def table_on(self, backend: Backend) -> TaskTable:
         return self.scope_on(backend)._table  # pyright: ignore[reportPrivateUsage]
 
-    @property
-    def asyncio_table(self) -> TaskTable:
-        return self.table_on(_asyncio)
-
     def pending(self) -> list[AnyTask]:
-        return [task for table in self._tables() for task in table.pending()]
+        return [task for table in self._tables() for task in table.pending() if task not in self.mains]
 
-    def pending_on(self, loop: asyncio.AbstractEventLoop) -> list[AnyTask]:
+    def pending_on_asyncio(self) -> list[AnyTask]:
         scope = self._holding.get(_asyncio.name)
         if scope is None:
             return []
-        return [task for task in scope._table.pending() if task.get_loop() is loop]  # pyright: ignore[reportPrivateUsage]
+        return [task for task in scope._table.pending() if task not in self.mains]  # pyright: ignore[reportPrivateUsage]
+
+    def pending_on(self, loop: asyncio.AbstractEventLoop) -> list[AnyTask]:
+        return [task for task in self.pending_on_asyncio() if task.get_loop() is loop]
 
     def let_ended_go(self) -> None:
         """Holds only what is pending: a task that has ended holds its loop, which its test may want to see go."""
