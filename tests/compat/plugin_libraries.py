@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from compare import Suite
-from libraries import ANYIO_LIBRARY
+from libraries import ANYIO_LIBRARY, no_ipv6
 from named_exceptions import AIOJOBS
 from outcomes import ModuleRun, exit_of, run_process
 from packages import Package, Place
@@ -89,7 +89,8 @@ _NEEDS = ("anyio>=4.5", "pytest>=9", "trio>=0.27")
 _ALL = (
     Library(
         ANYIO_LIBRARY.package,
-        options=(*ANYIO_LIBRARY.options, *(f"--deselect={test}" for test in ANYIO_LIBRARY.left_out)),
+        options=(*ANYIO_LIBRARY.options, *no_ipv6(), *(f"--deselect={test}" for test in ANYIO_LIBRARY.left_out)),
+        named=ANYIO_LIBRARY.named,
     ),
     Library(
         Package(
