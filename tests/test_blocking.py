@@ -1,4 +1,4 @@
-"""What is imported when a leak is found is imported on the loop: there it must not ask the disk beyond the import itself.
+"""What is imported when a leak is found is imported on the loop: but for the import itself it must not ask the disk.
 
 Checkers of blocking calls (blockbuster) raise at that, and did, in the middle of the end of a scope.
 """

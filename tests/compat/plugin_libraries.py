@@ -78,8 +78,7 @@ class Library:
 def _environment(mode: str) -> dict[str, str]:
     path = os.pathsep.join(map(str, (HERE / "plugins", HERE.parents[1] / "src")))
     control = {"PYTEST_PLUGINS": "compat_injecting", "COMPAT_MODE": mode} if mode == "any-factory" else {}
-    not_inherited = ("TASKSCOPE", "PYTEST_ADDOPTS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
-    inherited = {name: value for name, value in os.environ.items() if name not in not_inherited}
+    inherited = {name: value for name, value in os.environ.items() if name not in ("TASKSCOPE", "PYTEST_ADDOPTS")}
     return {**inherited, "PYTHONPATH": path, **control}
 
 
@@ -152,6 +151,22 @@ _ALL = (
     ),
     Library(
         Package(
+            "asgiref",
+            "3.13.0",
+            "034cc8cbf72d00553b4be256703ac545120b4e50af13b49dec99da899aeeecb4",
+            (*_NEEDS, "pytest-asyncio>=1.1"),
+        ),
+    ),
+    Library(
+        Package(
+            "httpcore",
+            "1.0.9",
+            "6e34463af53fd2ab5d807f399a9b45ea31c3dfa2276f15a2c3f00afff6e176e8",
+            (*_NEEDS, "h2>=3", "hpack>=4", "pytest-httpbin>=2", "pytest-trio>=0.8", "socksio>=1"),
+        ),
+    ),
+    Library(
+        Package(
             "hypercorn",
             "0.18.0",
             "d63267548939c46b0247dc8e5b45a9947590e35e64ee73a23c074aa3cf88e9da",
@@ -185,6 +200,24 @@ _ALL = (
                 "pyyaml>=6",
             ),
         ),
+    ),
+    Library(
+        Package(
+            "tornado",  # its tests are those of unittest, on loops of its own
+            "6.6.1",
+            "28e6311402af59c8b02e3fa0f5e7d8eb465b25081381803b127d97e6a4395d5a",
+            _NEEDS,
+        ),
+        tests=("tornado/test",),
+    ),
+    Library(
+        Package(
+            "tricycle",
+            "0.4.1",
+            "f56edb4b3e1bed3e2552b1b499b24a2dab47741e92e9b4d806acc5c35c9e6066",
+            (*_NEEDS, "pytest-trio>=0.8"),
+        ),
+        tests=("tricycle/_tests",),
     ),
     Library(
         Package(
