@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import taskscope
-
 _RECORDER = """
 import json, os
 from pathlib import Path
@@ -111,13 +109,11 @@ def run_pytest(
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    # The same taskscope as here, wherever it is imported from.
-    path = os.pathsep.join((str(folder), str(Path(taskscope.__file__).parents[1])))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "TASKSCOPE", "GITHUB"))}
     return {
         **kept,
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        "PYTHONPATH": path,
+        "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "PYTHONDONTWRITEBYTECODE": "1",
         "COLUMNS": "100",
     }
