@@ -1,4 +1,4 @@
-"""A leak in the third of five tests is the third's, whatever runs them, in whatever order, and on however many workers."""
+"""A leak in the third of five tests is the third's, whatever runs them, in whatever order, on however many workers."""
 
 from __future__ import annotations
 
