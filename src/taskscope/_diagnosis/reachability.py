@@ -61,7 +61,7 @@ _name: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__
 
 callback_of: Final[Callable[[object], object]] = weakref.ref.__dict__["__callback__"].__get__
 
-# Not by sysconfig: it asks the disk when it is imported, and this module is imported on a loop that must not be blocked.
+# Not by sysconfig: it asks the disk when it is imported, and this is imported on a loop that must not be blocked.
 FREE_THREADED: Final = "free-threading build" in sys.version
 
 
