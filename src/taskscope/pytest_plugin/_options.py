@@ -199,8 +199,8 @@ def refuse_unknown(config: pytest.Config) -> None:
     # pytest says nothing of unknown options but in a warning, and has no public name for what a file says.
     said: Iterable[str] | None = vars(config).get("_inicfg")
     if said is None:  # not where it is merely empty: newer releases warn of the old name
-        said = config.inicfg
-    for key in said:
+        said = getattr(config, "inicfg")  # noqa: B009
+    for key in said or ():
         if key.startswith(SWITCH) and key not in known:
             raise pytest.UsageError(f"{key}: there is no such option; taskscope has {', '.join(sorted(known))}")
 
