@@ -197,8 +197,10 @@ def refuse_unknown(config: pytest.Config) -> None:
     """Raises `pytest.UsageError` for what looks like an option of ours in the ini file and is none."""
     known = {SWITCH, PREFIX + "ignore", *(option.ini for option in OPTIONS)}
     # pytest says nothing of unknown options but in a warning, and has no public name for what a file says.
-    keys: Iterable[str] = vars(config).get("_inicfg") or getattr(config, "inicfg")  # noqa: B009 - it is deprecated
-    for key in keys:
+    said: Iterable[str] | None = vars(config).get("_inicfg")
+    if said is None:  # not where it is merely empty: newer releases warn of the old name
+        said = getattr(config, "inicfg")  # noqa: B009
+    for key in said or ():
         if key.startswith(SWITCH) and key not in known:
             raise pytest.UsageError(f"{key}: there is no such option; taskscope has {', '.join(sorted(known))}")
 

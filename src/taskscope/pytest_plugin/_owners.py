@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from types import CodeType
 from typing import Any, final
@@ -32,6 +33,8 @@ class Owner:
         is_tagging: Whether what it spawns can be tagged. pytest-trio runs fixtures side by side in one context, where a
             tag of one would be another's.
         is_judged: Whether it has been torn down. It can end nothing any more, and nobody's task is its.
+        mains: Tasks that are not asked for, because they run what `asyncio.run` was given: that ends them itself, also
+            where it was interrupted.
     """
 
     def __init__(self, name: str, kind: str, settings: Settings, defined_at: tuple[CodeType, int]) -> None:
@@ -43,6 +46,7 @@ class Owner:
         self.function: object = None
         self.is_tagging = True
         self.is_judged = False
+        self.mains: weakref.WeakSet[AnyTask] = weakref.WeakSet()
         self._holding: dict[str, TaskScope] = {}
 
     def scope_on(self, backend: Backend, heir: TaskTable | None = None) -> TaskScope:
@@ -62,23 +66,28 @@ class Owner:
     def table_on(self, backend: Backend) -> TaskTable:
         return self.scope_on(backend)._table  # pyright: ignore[reportPrivateUsage]
 
-    @property
-    def asyncio_table(self) -> TaskTable:
-        return self.table_on(_asyncio)
-
     def pending(self) -> list[AnyTask]:
-        return [task for table in self._tables() for task in table.pending()]
+        return [task for table in self._tables() for task in table.pending() if task not in self.mains]
 
-    def pending_on(self, loop: asyncio.AbstractEventLoop) -> list[AnyTask]:
+    def pending_on_asyncio(self) -> list[AnyTask]:
         scope = self._holding.get(_asyncio.name)
         if scope is None:
             return []
-        table = scope._table  # pyright: ignore[reportPrivateUsage]
-        pending = [task for task in table.pending() if task.get_loop() is loop]
+        return [task for task in scope._table.pending() if task not in self.mains]  # pyright: ignore[reportPrivateUsage]
+
+    def pending_on(self, loop: asyncio.AbstractEventLoop) -> list[AnyTask]:
+        pending = [task for task in self.pending_on_asyncio() if task.get_loop() is loop]
         if self.kind != "loop":
             return pending
         # What comes from no closed scope has been handed off, by somebody who has said why it lives on.
-        return [task for task in pending if table.closed_scope_of(task) is not None]
+        return [task for task in pending if self.asyncio_table.closed_scope_of(task) is not None]
+
+    def let_ended_go(self) -> None:
+        """Holds only what is pending: a task that has ended holds its loop, which its test may want to see go."""
+        for table in self._tables():
+            for task in list(table.rows):
+                if table.backend.is_done(task):
+                    table.take(task)
 
     def let_go(self) -> None:
         """Holds nothing any more. What is spawned under its tag from here on goes to the next one outside."""

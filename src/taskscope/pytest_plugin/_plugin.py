@@ -151,6 +151,7 @@ class Enforcement:
             tasks = owner.pending_on(loop)
             if tasks:
                 judge_on(loop, owner, tasks, None, self.outcomes.collect)
+            owner.let_ended_go()
 
     def _wrap_main(self, main: CoroutineFunction) -> CoroutineFunction:
         return main if self._run is None else self._run.wrap_main(main)
