@@ -80,7 +80,7 @@ class Owner:
         if self.kind != "loop":
             return pending
         # What comes from no closed scope has been handed off, by somebody who has said why it lives on.
-        return [task for task in pending if self.asyncio_table.closed_scope_of(task) is not None]
+        return [task for task in pending if self.table_on(_asyncio).closed_scope_of(task) is not None]
 
     def let_ended_go(self) -> None:
         """Holds only what is pending: a task that has ended holds its loop, which its test may want to see go."""

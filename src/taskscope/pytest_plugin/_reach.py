@@ -28,6 +28,8 @@ REFERENCES: Final = 10 * OBJECTS
 TURN: Final = 500
 """References that a walk looks at before it is another one's turn."""
 
+_NOTHING: Final = 0  # no object's id
+
 # Ways that lead everywhere. And futures, by which a thing leads to who waits for it: that a test's task waits for
 # something of a fixture's does not make it the fixture's.
 _STOPS: Final[tuple[type, ...]] = (
@@ -103,7 +105,9 @@ def first_reaching(
 
 
 def _walk(starts: Iterable[object], seen: set[int], stops: dict[type, bool]) -> Iterator[int]:
-    """Goes along references, nearest things first, and yields the ids of all that it looks at.
+    """Goes along references, nearest things first, and yields for each the id of what it comes to there, if it is new.
+
+    Of classes, too: no walk goes through one, but tasks can be theirs.
 
     seen: ids of what any walk has come to, where no other need go.
     stops: whether walks stop at objects of a class, as far as that has been asked.
@@ -115,16 +119,16 @@ def _walk(starts: Iterable[object], seen: set[int], stops: dict[type, bool]) -> 
             looked_at += 1
             if looked_at > REFERENCES or len(came_to) >= OBJECTS:
                 return
-            yield id(obj)
-            if id(obj) in seen:
-                continue
             kind = class_of(obj)
             is_stop = stops.get(kind)
             if is_stop is None:
                 is_stop = stops[kind] = _is_stop(kind)
-            if not is_stop:
+            if not is_stop and id(obj) not in seen:
                 seen.add(id(obj))
                 came_to.append(obj)
+                yield id(obj)
+            else:
+                yield id(obj) if issubclass(kind, type) else _NOTHING
 
 
 def _is_stop(kind: type) -> bool:

@@ -10,8 +10,9 @@ from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._diagnosis.stack import Link, task_chain
 from taskscope._table import AnyTask
 
-# Objects of these modules only wake who waits for them: a task that waits for a fixture's queue is not the fixture's.
-_WAITED_FOR: Final = frozenset({"asyncio.locks", "asyncio.queues"})
+# Objects of these modules and packages only wake who waits for them: a task that waits for a fixture's queue is not the
+# fixture's.
+_WAITED_FOR: Final = frozenset({"asyncio.locks", "asyncio.queues", "anyio", "trio"})
 
 _HOLDERS: Final = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)
 
@@ -47,10 +48,15 @@ def _object_of_method(link: Link, instance: object | None) -> object | None:
     for held in gc.get_referents(link.holder):
         obj = _contents(held) if type(held) is types.CellType else held
         kind: Any = obj if issubclass(class_of(obj), type) else class_of(obj)  # a class method's is the class
-        names = {_name(base) for base in _mro(kind) if module_of(base) not in _WAITED_FOR}
+        names = {_name(base) for base in _mro(kind) if not _is_waited_for(base)}
         if own in names or (obj is not instance and not names.isdisjoint(outer)):
             return obj
     return None
+
+
+def _is_waited_for(kind: type) -> bool:
+    module = module_of(kind) or ""
+    return module in _WAITED_FOR or module.partition(".")[0] in _WAITED_FOR
 
 
 def _class_in(qualname: str) -> str:
