@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from typing import Any, final
@@ -41,6 +42,8 @@ class Enforcement:
         # The fixtures that are set up, in that order.
         self._fixtures: dict[Any, Owner] = {}
         self._run: TestRun | None = None
+        if self._settings.default.policy.watch is not None:
+            importlib.import_module("taskscope._body")  # or the first test would, on its loop, which may be slow to
         self._loops.patch()
 
     def pytest_unconfigure(self) -> None:
