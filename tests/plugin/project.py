@@ -80,12 +80,16 @@ def run_pytest(
     ini: str = "",
     report: bool = True,
 ) -> Run:
-    """Writes the files and runs pytest there, with no plugins but ours and those that are named."""
+    """Writes the files and runs pytest there, with no plugins but ours and those that are named.
+
+    ini: lines of `pytest.ini`. There is none where the files have a `pyproject.toml`.
+    """
     for name, text in {"recorder.py": _RECORDER, **files}.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(textwrap.dedent(text), "utf-8")
-    (folder / "pytest.ini").write_text(f"[pytest]\n{textwrap.dedent(ini).strip()}\n", "utf-8")
+    if "pyproject.toml" not in files:
+        (folder / "pytest.ini").write_text(f"[pytest]\n{textwrap.dedent(ini).strip()}\n", "utf-8")
     loaded = [argument for name in ("taskscope", "recorder", *plugins) for argument in ("-p", name)]
     written = ["--taskscope-report=report.json"] if report else []
     done = subprocess.run(
@@ -113,7 +117,7 @@ def _environment(folder: Path) -> dict[str, str]:
     return {
         **kept,
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        "PYTHONPATH": str(folder),
+        "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "PYTHONDONTWRITEBYTECODE": "1",
         "COLUMNS": "100",
     }
