@@ -9,7 +9,7 @@ import unittest
 from collections.abc import Callable, Collection, Coroutine, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any, final
+from typing import Any, cast, final
 
 import pytest
 
@@ -109,17 +109,24 @@ class TestRun:
 
     def expected_but_absent(self) -> list[str]:
         """What is wrong with a test that has not left what it says it does."""
-        if self._expected is None or not self._expected.strict:
+        if self._expected is None:
             return []
-        absent = [name for name in self._expected.coroutines if name not in self._seen]
+        absent = [name for name in self._expected.required if name not in self._seen]
         if not absent:
             return []
         names = ", ".join(absent)
         return [f"taskscope: the test is marked to leak {names}, and has not. If it is mended, take the mark away."]
 
-    def has_failed_by_itself(self) -> bool:
-        """Whether unittest has a failure, or a skip, of this test that pytest does not see as an exception."""
-        return bool(getattr(self.item, "_excinfo", None))
+    def has_ended_with(self, error: BaseException) -> bool:
+        """Whether that is what its scope has ended the body with, and nothing of the test's own."""
+        if isinstance(error, BaseExceptionGroup):
+            return all(map(self.has_ended_with, cast("BaseExceptionGroup[BaseException]", error).exceptions))
+        return self.ended_early is not None and getattr(error, "report", None) is self.ended_early
+
+    def own_failure(self) -> BaseException | None:
+        """A failure, or a skip, of this test that unittest has and pytest does not see as an exception."""
+        found: list[pytest.ExceptionInfo[BaseException]] | None = getattr(self.item, "_excinfo", None)
+        return found[-1].value if found else None
 
     def replace_failure(self, error: BaseException) -> None:
         """Puts another one in the place of that."""
