@@ -32,9 +32,9 @@ class Enforcement:
     pytest runs one thing at a time, so that at any time one test or fixture is what runs.
     """
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, outcomes: Outcomes) -> None:
         self._settings = SettingsOfSession(config)
-        self.outcomes = Outcomes(config)
+        self.outcomes = outcomes
         self._loops = Loops(self._settings.default, self._loop_closes, self._wrap_main)
         self._judge = Judge(self._claims_of_others, self.outcomes.collect)
         # The fixtures that are set up, in that order.
@@ -115,19 +115,20 @@ class Enforcement:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: Any) -> Generator[None, Any, Any]:
         report = yield
-        self.outcomes.attach(report)
+        self.outcomes.attach(item, report)
         return report
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
+    # Inside of pytest-xdist's, which sends all that a worker has found.
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
         try:
             return (yield)
         finally:
             self._loops.let_go_of_all()
-            self.outcomes.finish(session)
+            self.outcomes.finish()
 
     def _begin_example(self, run: TestRun) -> None:
-        self.outcomes.forget(run.owner)
+        self.outcomes.begin_example(run)
         run.ended_early = None
 
     def _claims_of_others(self, owner: Owner) -> Claims:
