@@ -95,7 +95,7 @@ def run_pytest(
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *loaded, "-p", "no:cacheprovider", *written, *arguments],
         cwd=folder,
-        env=_environment(folder),
+        env=environment(folder),
         capture_output=True,
         text=True,
         timeout=120,
@@ -112,7 +112,7 @@ def run_pytest(
     return run
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "TASKSCOPE", "GITHUB"))}
     return {
         **kept,
