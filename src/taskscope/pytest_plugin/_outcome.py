@@ -154,7 +154,7 @@ class Outcomes:
         for owner, report in collected:
             for finding in self._judged(owner, report, item.nodeid, when, run):
                 self._of_phase.append(finding)
-                self._act(finding, owner, report, item, told)
+                self._act(finding, owner, report, item, when, told)
         if run is not None and when == "call":
             told.texts += run.expected_but_absent()
         return told
@@ -172,7 +172,7 @@ class Outcomes:
             found.append(self._finding(owner, _only(report, others), outcome, nodeid, when))
         return found
 
-    def _act(self, finding: Finding, owner: Owner, report: Report, item: pytest.Item, told: Told) -> None:
+    def _act(self, finding: Finding, owner: Owner, report: Report, item: pytest.Item, when: str, told: Told) -> None:
         __tracebackhide__ = True
         try:
             if finding.outcome == "failed":
@@ -181,6 +181,7 @@ class Outcomes:
                 _warn(item, finding.text)
             elif finding.outcome == "logged":
                 _log(finding)
+                item.add_report_section(when, "log", finding.text)  # pytest has let go of the logs of this phase
             elif finding.outcome == "called":
                 owner.settings.on_leak(report)
         except TaskLeakWarning:  # the user's filters turn it into an error
