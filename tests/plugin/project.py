@@ -79,10 +79,12 @@ def run_pytest(
     plugins: tuple[str, ...] = (),
     ini: str = "",
     report: bool = True,
+    variables: dict[str, str] | None = None,
 ) -> Run:
     """Writes the files and runs pytest there, with no plugins but ours and those that are named.
 
     ini: lines of `pytest.ini`. There is none where the files have a `pyproject.toml`.
+    variables: of the environment, beside its own.
     """
     for name, text in {"recorder.py": _RECORDER, **files}.items():
         path = folder / name
@@ -95,7 +97,7 @@ def run_pytest(
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *loaded, "-p", "no:cacheprovider", *written, *arguments],
         cwd=folder,
-        env=environment(folder),
+        env={**environment(folder), **(variables or {})},
         capture_output=True,
         text=True,
         timeout=120,

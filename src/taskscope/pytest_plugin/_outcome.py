@@ -125,7 +125,7 @@ class Outcomes:
             return
         vars(report)["taskscope"] = [finding.to_dict() for finding in self._of_phase]
         for finding in self._of_phase:
-            if finding.text in report.longreprtext:
+            if report.failed and finding.text in report.longreprtext:
                 continue
             report.user_properties.append((TITLE, finding.text))
             if report.when != "teardown":

@@ -69,7 +69,8 @@ class Summary:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        sent = getattr(node, "workeroutput", {}).get(_FROM_WORKER)
+        # Taken out: of a worker that was interrupted, xdist tells twice.
+        sent = getattr(node, "workeroutput", {}).pop(_FROM_WORKER, None)
         if sent is not None:
             self._add_left_over([Finding(**finding) for finding in sent["left_over"]])
             self._counts.add(sent["counts"])
