@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import final
+from typing import cast, final
 
 import pytest
 
@@ -82,10 +82,10 @@ class Outcomes:
         try:
             yield
         except BaseException as error:
-            told = self._finish_phase(item, when, run)
-            if run is not None and run.has_ended_with(error):
-                raise _with_notes(Leaked(told.text()), error) from None
-            if (text := told.text()) and not isinstance(error, Leaked):
+            text = self._finish_phase(item, when, run).text()
+            if _is_ours(error, run):
+                raise Leaked("\n\n".join([text or str(error), *_notes(error)])) from None
+            if text:
                 item.add_report_section(when, TITLE, text)
             raise
         told = self._finish_phase(item, when, run)
@@ -221,8 +221,18 @@ def _only(report: Report, leaks: tuple[TaskRecord, ...]) -> Report:
     return replace(report, leaks=leaks, survivors=tuple(task for task in report.survivors if task in leaks))
 
 
-def _with_notes(error: BaseException, of: BaseException) -> BaseException:
-    """With those of another: Hypothesis says there with which example it was."""
-    for note in getattr(of, "__notes__", ()):
-        error.add_note(note)
-    return error
+def _is_ours(error: BaseException, run: TestRun | None) -> bool:
+    """Whether a test fails only for what was found in it."""
+    if isinstance(error, BaseExceptionGroup):
+        inner = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        return all(_is_ours(found, run) for found in inner)
+    return isinstance(error, Leaked) or (run is not None and run.has_ended_with(error))
+
+
+def _notes(error: BaseException) -> list[str]:
+    """What others say of it. Hypothesis says there with which example it was, and pytest would not show it."""
+    found: list[str] = list(getattr(error, "__notes__", ()))
+    if isinstance(error, BaseExceptionGroup):
+        for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions:
+            found += _notes(inner)
+    return found

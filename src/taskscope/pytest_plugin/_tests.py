@@ -9,7 +9,7 @@ import unittest
 from collections.abc import Callable, Collection, Coroutine, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any, cast, final
+from typing import Any, final
 
 import pytest
 
@@ -119,8 +119,6 @@ class TestRun:
 
     def has_ended_with(self, error: BaseException) -> bool:
         """Whether that is what its scope has ended the body with, and nothing of the test's own."""
-        if isinstance(error, BaseExceptionGroup):
-            return all(map(self.has_ended_with, cast("BaseExceptionGroup[BaseException]", error).exceptions))
         return self.ended_early is not None and getattr(error, "report", None) is self.ended_early
 
     def own_failure(self) -> BaseException | None:
