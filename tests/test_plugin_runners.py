@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,8 @@ def _project(runner: Runner) -> dict[str, str]:
         files[f"{scope}_scope/__init__.py"] = ""
         files[f"{scope}_scope/test_{scope}.py"] = runner.module(
             runner.fixture_function(f"leaking_{scope}", scope, leaks=True)
-            + test(f"test_{scope}_fixture_leaks", f"leaking_{scope}", "pass")
+            + "class TestInClass:\n"
+            + textwrap.indent(test(f"test_{scope}_fixture_leaks", f"self, leaking_{scope}", "pass"), "    ")
         )
     return files
 

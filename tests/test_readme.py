@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from plugin.project import run_pytest
 from test_demo import demo, without_port
 
 import taskscope
@@ -74,3 +75,11 @@ def test_the_oldest_python_named_is_the_oldest_that_installs() -> None:
     assert oldest is not None
     assert f"With Python {oldest[1]} or newer" in README
     assert sys.version_info >= tuple(map(int, oldest[1].split(".")))
+
+
+def test_the_example_for_pytest_fails_as_the_readme_shows(tmp_path: Path) -> None:
+    shop = (REPOSITORY / "tests" / "plugin" / "shop" / "shop.py").read_text("utf-8")
+    imports = "import asyncio\nimport pytest\nfrom shop import checkout, send_receipts\n\n"
+    files = {"shop.py": shop, "test_shop.py": imports + block("pytest-example")}
+    run = run_pytest(tmp_path, files, plugins=("pytest_asyncio.plugin",), ini="taskscope = true", report=False)
+    assert run.output.count("\n" + block("pytest-output")) == 1, run.output

@@ -30,6 +30,10 @@ def pytest_runtest_logreport(report):
 """
 
 
+SECONDS = 120.0
+"""How long one run may take."""
+
+
 @dataclass
 class Phase:
     """What became of one phase of one test."""
@@ -94,14 +98,20 @@ def run_pytest(
         (folder / "pytest.ini").write_text(f"[pytest]\n{textwrap.dedent(ini).strip()}\n", "utf-8")
     loaded = [argument for name in ("taskscope", "recorder", *plugins) for argument in ("-p", name)]
     written = ["--taskscope-report=report.json"] if report else []
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *loaded, "-p", "no:cacheprovider", *written, *arguments],
-        cwd=folder,
-        env={**environment(folder), **(variables or {})},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    command = [sys.executable, "-m", "pytest", *loaded, "-p", "no:cacheprovider", *written, *arguments]
+    # A test that hangs shows where in pytest's output.
+    command += ["-o", f"faulthandler_timeout={SECONDS / 2}"]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env={**environment(folder), **(variables or {})},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+    except subprocess.TimeoutExpired as hung:
+        raise AssertionError(f"pytest hangs:\n{_text(hung.stdout)}\n{_text(hung.stderr)}") from None
     run = Run(done.returncode, done.stdout + done.stderr)
     recorded = folder / "outcomes.jsonl"
     for line in recorded.read_text("utf-8").splitlines() if recorded.exists() else ():
@@ -112,6 +122,10 @@ def run_pytest(
     if written_report.exists():
         run.report = json.loads(written_report.read_text("utf-8"))
     return run
+
+
+def _text(output: bytes | str | None) -> str:
+    return output.decode("utf-8", "replace") if isinstance(output, bytes) else output or ""
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -7,6 +7,8 @@ import sys
 import textwrap
 from dataclasses import dataclass
 
+import anyio.pytest_plugin
+
 SCOPES = ("function", "class", "module", "package", "session")
 
 _ON_ASYNCIO = """
@@ -110,7 +112,7 @@ def _anyio(name: str, backend: str, *, mode: str = "strict", helpers: str = _ON_
     return Runner(
         name,
         ("anyio.pytest_plugin",),
-        f"anyio_mode = {mode}",
+        "" if mode == "strict" else f"anyio_mode = {mode}",
         helpers,
         "@pytest.mark.anyio" if mode == "strict" else "",
         conftest=f"""
@@ -148,7 +150,6 @@ def all_runners() -> list[Runner]:
         _asyncio("pytest-asyncio session loop", "strict", "session"),
         _asyncio("pytest-asyncio auto, session loop", "auto", "session"),
         _anyio("anyio asyncio", '"asyncio"'),
-        _anyio("anyio auto mode", '"asyncio"', mode="auto"),
         _anyio("anyio debug", '("asyncio", {"debug": True})'),
         _anyio("anyio trio", '"trio"', helpers=_ON_TRIO),
         _anyio("anyio_backends trio", 'taskscope.anyio_backends("trio")[0]', helpers=_ON_TRIO),
@@ -169,6 +170,8 @@ def all_runners() -> list[Runner]:
         ),
         Runner("sync trio.run", helpers=_ON_TRIO, call="trio.run(main)", scopes=()),
     ]
+    if hasattr(anyio.pytest_plugin, "_is_auto_mode"):  # the first versions that we support have no such mode
+        runners.append(_anyio("anyio auto mode", '"asyncio"', mode="auto"))
     if importlib.util.find_spec("uvloop") is not None:
         runners += [
             _anyio("anyio uvloop", '("asyncio", {"use_uvloop": True})'),
