@@ -33,6 +33,10 @@ class Leaked(pytest.fail.Exception):  # type: ignore[misc,name-defined]
         super().__init__(text, pytrace=False)
 
 
+class LeakedInExample(Exception):
+    """The same for one example of a property test. Hypothesis takes no other exceptions out of a nursery's group."""
+
+
 @dataclass(slots=True)
 class Told:
     """What acting on the findings of a phase has come to.
@@ -84,14 +88,14 @@ class Outcomes:
         except BaseException as error:
             text = self._finish_phase(item, when, run).text()
             if _is_ours(error, run):
-                raise Leaked("\n\n".join([text or str(error), *_notes(error)])) from None
+                raise _leaked(text, error) from None
             if text:
                 item.add_report_section(when, TITLE, text)
             raise
         told = self._finish_phase(item, when, run)
         own_failure = None if run is None else run.own_failure()
-        if run is not None and own_failure is not None and run.has_ended_with(own_failure):
-            run.replace_failure(Leaked(told.text()))
+        if run is not None and own_failure is not None and _is_ours(own_failure, run):
+            run.replace_failure(_leaked(told.text(), own_failure))
         elif own_failure is not None and (text := told.text()):
             item.add_report_section(when, TITLE, text)
         elif when == "setup":  # pytest tears a fixture down here that the next parameters make anew
@@ -100,24 +104,23 @@ class Outcomes:
             told.raise_if_any()
 
     def begin_example(self, run: TestRun) -> None:
-        """Drops what was found in the examples of a property test so far, for one that fails is run once more.
+        """An example of a property test begins."""
+        if run.settings.on_leak == "raise":  # what it fails with is run once more in the end
+            self._collected = [(owner, report) for owner, report in self._collected if owner is not run.owner]
 
-        Where it does not fail, one report of each sort is kept.
-        """
-        kept: dict[object, tuple[Owner, Report]] = {}
-        for owner, report in self._collected:
-            if owner is not run.owner:
-                kept[id(report)] = owner, report
-            elif owner.settings.on_leak != "raise":
-                kept[tuple((leak.coroutine, leak.spawn_site) for leak in report.leaks)] = owner, report
-        self._collected = list(kept.values())
-
-    def fail_example(self, item: pytest.Item, run: TestRun) -> None:
-        """Raises for what one example of a property test has left."""
+    def end_example(self, item: pytest.Item, run: TestRun) -> None:
+        """Raises for what the example has left, or keeps one report of each sort where that fails no test."""
         __tracebackhide__ = True
-        mine = [(owner, report) for owner, report in self._collected if owner is run.owner]
-        found = [finding for owner, report in mine for finding in self._judged(owner, report, item.nodeid, "call", run)]
-        Told([finding.text for finding in found if finding.outcome == "failed"]).raise_if_any()
+        mine = [report for owner, report in self._collected if owner is run.owner]
+        found = [finding for report in mine for finding in self._judged(run.owner, report, item.nodeid, "call", run)]
+        texts = [finding.text for finding in found if finding.outcome == "failed"]
+        if texts:
+            raise LeakedInExample("\n\n".join(texts))
+        sorts = {tuple((leak.coroutine, leak.spawn_site) for leak in report.leaks): report for report in mine}
+        kept = {id(report) for report in sorts.values()}
+        self._collected = [
+            (owner, report) for owner, report in self._collected if owner is not run.owner or id(report) in kept
+        ]
 
     def attach(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """Has a test's report carry what was found in it, to wherever it is read."""
@@ -226,11 +229,18 @@ def _is_ours(error: BaseException, run: TestRun | None) -> bool:
     if isinstance(error, BaseExceptionGroup):
         inner = cast("BaseExceptionGroup[BaseException]", error).exceptions
         return all(_is_ours(found, run) for found in inner)
-    return isinstance(error, Leaked) or (run is not None and run.has_ended_with(error))
+    return isinstance(error, Leaked | LeakedInExample) or (run is not None and run.has_ended_with(error))
+
+
+def _leaked(text: str, error: BaseException) -> Leaked:
+    """What the test is to fail with, in the place of an error of ours: without a traceback, but with its notes.
+
+    Hypothesis says there with which example it was, and pytest would not show them.
+    """
+    return Leaked("\n\n".join([text or str(error), *_notes(error)]))
 
 
 def _notes(error: BaseException) -> list[str]:
-    """What others say of it. Hypothesis says there with which example it was, and pytest would not show it."""
     found: list[str] = list(getattr(error, "__notes__", ()))
     if isinstance(error, BaseExceptionGroup):
         for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions:

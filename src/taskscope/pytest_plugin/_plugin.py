@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Coroutine, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, final
 
 import pytest
@@ -47,9 +47,17 @@ class Enforcement:
         self._loops.unpatch()
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        for item in items:
-            self._settings.of(item)
-            expected_leaks(item)
+        for item in list(items):
+            try:
+                self._settings.of(item)
+                expected_leaks(item)
+            except pytest.UsageError as error:
+                if not hasattr(item.config, "workerinput"):
+                    raise
+                # For this pytest-xdist would break off with no word of it: it becomes an error of the collection.
+                items.remove(item)
+                report = pytest.CollectReport(item.nodeid, "failed", str(error), [])
+                item.config.hook.pytest_collectreport(report=report)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Generator[None, Any, Any]:
@@ -105,8 +113,8 @@ class Enforcement:
         with self.outcomes.phase(item, "call", run):
             try:
                 with run.wrapped(
-                    functools.partial(self.outcomes.fail_example, item, run),
                     functools.partial(self._begin_example, run),
+                    functools.partial(self.outcomes.end_example, item, run),
                 ):
                     return (yield)
             finally:
@@ -142,7 +150,11 @@ class Enforcement:
         for owner in owners:
             tasks = owner.pending_on(loop)
             if tasks:
-                judge_on(loop, owner, tasks, None, self.outcomes.collect)
+                with self._our_time():
+                    judge_on(loop, owner, tasks, None, self.outcomes.collect)
+
+    def _our_time(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._run is None else self._run.time.spent()
 
     def _wrap_main(self, main: CoroutineFunction) -> CoroutineFunction:
         return main if self._run is None else self._run.wrap_main(main)
