@@ -83,13 +83,19 @@ def run_pytest(
     plugins: tuple[str, ...] = (),
     ini: str = "",
     report: bool = True,
+    variables: dict[str, str] | None = None,
 ) -> Run:
-    """Writes the files and runs pytest there, with no plugins but ours and those that are named."""
+    """Writes the files and runs pytest there, with no plugins but ours and those that are named.
+
+    ini: lines of `pytest.ini`. There is none where the files have a `pyproject.toml`.
+    variables: of the environment, beside its own.
+    """
     for name, text in {"recorder.py": _RECORDER, **files}.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(textwrap.dedent(text), "utf-8")
-    (folder / "pytest.ini").write_text(f"[pytest]\n{textwrap.dedent(ini).strip()}\n", "utf-8")
+    if "pyproject.toml" not in files:
+        (folder / "pytest.ini").write_text(f"[pytest]\n{textwrap.dedent(ini).strip()}\n", "utf-8")
     loaded = [argument for name in ("taskscope", "recorder", *plugins) for argument in ("-p", name)]
     written = ["--taskscope-report=report.json"] if report else []
     command = [sys.executable, "-m", "pytest", *loaded, "-p", "no:cacheprovider", *written, *arguments]
@@ -97,7 +103,12 @@ def run_pytest(
     command += ["-o", f"faulthandler_timeout={SECONDS / 2}"]
     try:
         done = subprocess.run(
-            command, cwd=folder, env=_environment(folder), capture_output=True, text=True, timeout=SECONDS
+            command,
+            cwd=folder,
+            env={**environment(folder), **(variables or {})},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
         )
     except subprocess.TimeoutExpired as hung:
         raise AssertionError(f"pytest hangs:\n{_text(hung.stdout)}\n{_text(hung.stderr)}") from None
@@ -117,7 +128,7 @@ def _text(output: bytes | str | None) -> str:
     return output.decode("utf-8", "replace") if isinstance(output, bytes) else output or ""
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "TASKSCOPE", "GITHUB"))}
     return {
         **kept,

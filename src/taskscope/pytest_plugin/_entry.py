@@ -22,12 +22,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
-    if not is_on(config) or is_off():
+    if is_off() or not is_on(config):
         return
     refuse_unknown(config)
+    from taskscope.pytest_plugin._outcome import Outcomes
     from taskscope.pytest_plugin._plugin import Enforcement
     from taskscope.pytest_plugin._summary import Summary
 
-    enforcement = Enforcement(config)
+    outcomes = Outcomes(config)
+    summary = Summary(config, outcomes)
+    enforcement = Enforcement(config, outcomes)
+    # What is found as the session ends has to be known before it is summed up: of two wrappers that are both to be the
+    # last, the one that is registered first is outside.
+    config.pluginmanager.register(summary, "taskscope-summary")
     config.pluginmanager.register(enforcement, "taskscope-enforcement")
-    config.pluginmanager.register(Summary(config, enforcement.outcomes), "taskscope-summary")

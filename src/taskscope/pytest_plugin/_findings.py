@@ -16,8 +16,9 @@ class Finding:
         owner: The test's node id, or what the fixture is called.
         kind: What that is: `"test"`, `"fixture"`, `"case"` (of unittest's), or `"loop"` for what was spawned when
             whoever spawned it had been judged.
-        outcome: What became of it: `"failed"`, `"warned"`, `"logged"`, `"told"` (in the summary only), `"ignored"`,
-            `"called"` (a function of the user's), `"expected"`.
+        outcome: What became of it: `"failed"` (the test, or the run where no test could), `"warned"`, `"logged"`,
+            `"told"` (in the summary only: the test is skipped, or `on_leak` says so), `"ignored"`, `"called"` (a
+            function of the user's), `"expected"`, `"xfailed"`, or `"rerun"` (the test fails for it, and runs again).
         nodeid: The test in whose setup, call or teardown it was found.
         phase: Which of these it was: `"setup"`, `"call"`, `"teardown"`, or `"end"` of the session.
         report: The report, as `Report.to_dict` has it.
@@ -33,6 +34,27 @@ class Finding:
     report: dict[str, Any]
     text: str
     worker: str | None = None
+
+    @property
+    def number(self) -> int:
+        """How many tasks were left, those included that the report does not describe."""
+        return len(self.report["leaks"]) + int(self.report["leaks_omitted"])
+
+    @property
+    def is_of_body(self) -> bool:
+        """Whether it is about a body that was ended, and not about what it has left."""
+        return bool(self.report["phase"] == "body")
+
+    def who_left(self, leak: dict[str, Any]) -> str:
+        """Who has left a task: the test that spawned it, where it was found later than at that test's end."""
+        if leak["closed_scope"] is not None:
+            return str(leak["closed_scope"])
+        return f"{self.owner} of {self.nodeid}" if self.kind == "fixture" and self.nodeid else self.owner
+
+    def why_ended(self) -> str:
+        """Why a body was ended."""
+        body = self.report["body"]
+        return "it was deadlocked" if body is not None and body["verdict"] == "deadlocked" else "its time was up"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, cast
 
 import pytest
 
 SWITCH: Final = "taskscope"
 PREFIX: Final = "taskscope_"
+REPORT: Final = "--taskscope-report"
 ON_LEAK: Final = ("raise", "warn", "log", "ignore", "summary")
 
 
 def _seconds(text: str) -> float:
-    return float(text)
+    seconds = float(text)
+    if not 0 <= seconds < math.inf:
+        raise ValueError(text)
+    return seconds
 
 
 def _seconds_or_none(text: str) -> float | None:
-    return None if text.lower() == "none" else float(text)
+    return None if text.lower() == "none" else _seconds(text)
 
 
-def _word(text: str) -> str:
-    return text
+def _some_seconds_or_none(text: str) -> float | None:
+    seconds = _seconds_or_none(text)
+    if seconds == 0:
+        raise ValueError(text)
+    return seconds
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(text)
+        return text
+
+    return parse
 
 
 def _truth(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError(text)
-    return text.lower() == "true"
+    """Also in the other words that pytest takes for it."""
+    if text.lower() in ("true", "yes", "on", "1"):
+        return True
+    if text.lower() in ("false", "no", "off", "0"):
+        return False
+    raise ValueError(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +84,7 @@ class Option:
 OPTIONS: Final = (
     Option(
         "on_leak",
-        _word,
+        _one_of(*ON_LEAK),
         f"one of {', '.join(ON_LEAK)}",
         "WHAT",
         "what to do about leaks: raise (the test fails), warn (in the warnings summary), log, ignore, or summary (no"
@@ -95,7 +117,7 @@ OPTIONS: Final = (
     ),
     Option(
         "watch",
-        _seconds_or_none,
+        _some_seconds_or_none,
         "none or a number of seconds > 0",
         "SECONDS",
         "seconds between looks at the body of a test, which fails at once when it is proven deadlocked, or none."
@@ -104,7 +126,7 @@ OPTIONS: Final = (
     ),
     Option(
         "outer_groups",
-        _word,
+        _one_of("leak", "transfer"),
         "one of leak, transfer",
         "WHAT",
         "what a task is that was spawned into a task group from outside the test, unless a fixture has the group: leak"
@@ -121,7 +143,7 @@ OPTIONS: Final = (
     ),
     Option(
         "spawn_site",
-        _word,
+        _one_of("site", "stack", "off"),
         "one of site, stack, off",
         "WHAT",
         "what is noted where a task is spawned: site (the line), stack (all callers, slower) or off. Default: site",
@@ -145,17 +167,17 @@ def add_options(parser: pytest.Parser) -> None:
         "--taskscope",
         action="store_true",
         default=None,
-        dest="taskscope",
+        dest=SWITCH,
         help="find the tasks that tests and fixtures leave behind",
     )
     group.addoption("--no-taskscope", action="store_true", default=False, help="do not, whatever else says so")
     group.addoption(
-        "--taskscope-report",
+        REPORT,
         metavar="FILE",
         default=None,
         help="write all that was found to this file, as JSON",
     )
-    parser.addini(SWITCH, "find the tasks that tests and fixtures leave behind (true or false)", "bool", False)
+    parser.addini(SWITCH, "find the tasks that tests and fixtures leave behind (true or false)", "string", "false")
     for option in OPTIONS:
         group.addoption(option.flag, metavar=option.metavar, default=None, dest=option.ini, help=option.help)
         parser.addini(option.ini, option.help, "string", None)
@@ -168,9 +190,21 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def is_on(config: pytest.Config) -> bool:
+    """Whether the plugin is switched on.
+
+    Raises:
+        pytest.UsageError: It is not, and an option of it is given on the command line all the same.
+    """
     if config.getoption("--no-taskscope"):
         return False
-    return bool(config.getoption("taskscope")) or bool(_ini(config, SWITCH))
+    if config.getoption(SWITCH) or _parsed(SWITCH, _from_file(config, SWITCH), _truth, "true or false"):
+        return True
+    for option in (REPORT, *(option.flag for option in OPTIONS)):
+        if config.getoption(option) is not None:
+            raise pytest.UsageError(
+                f"{option}: taskscope is not switched on. Add --taskscope, or taskscope = true in the ini file"
+            )
+    return False
 
 
 def value_of(config: pytest.Config, option: Option) -> tuple[bool, Any]:
@@ -179,41 +213,75 @@ def value_of(config: pytest.Config, option: Option) -> tuple[bool, Any]:
     Raises:
         pytest.UsageError: The value is not one of the allowed.
     """
-    given = config.getoption(option.ini)
+    given = config.getoption(option.flag)
     if given is not None:
-        return True, _parsed(option, option.flag, given)
-    text = _ini(config, option.ini)
-    if text is None:
+        return True, _parsed(option.flag, given, option.parse, option.allowed)
+    written = _from_file(config, option.ini)
+    if written is None:
         return False, option.default
-    return False, _parsed(option, option.ini, text)
+    return False, _parsed(option.ini, written, option.parse, option.allowed)
 
 
 def ignore_lines(config: pytest.Config) -> list[str]:
-    lines: list[str] = _ini(config, PREFIX + "ignore")
-    return lines
+    """The lines of the ini file with rules for tasks that are left alone.
+
+    Raises:
+        pytest.UsageError: They are no lines.
+    """
+    written = _from_file(config, PREFIX + "ignore")
+    if not isinstance(written, list) or not all(isinstance(line, str) for line in cast("list[object]", written)):
+        raise pytest.UsageError(f"{PREFIX}ignore={written!r}: must be a list of strings, each a rule")
+    return cast("list[str]", written)
+
+
+def report_file(config: pytest.Config) -> Path | None:
+    """The file that `--taskscope-report` names, None where it is not given.
+
+    Raises:
+        pytest.UsageError: No file can be written there.
+    """
+    given: str | None = config.getoption(REPORT)
+    if given is None:
+        return None
+    file = config.invocation_params.dir / given  # a test can change the working directory
+    if file.is_dir() or not file.parent.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise pytest.UsageError(f"{REPORT}={given}: must be a file that can be written, in a folder that there is")
+    return file
 
 
 def refuse_unknown(config: pytest.Config) -> None:
     """Raises `pytest.UsageError` for what looks like an option of ours in the ini file and is none."""
     known = {SWITCH, PREFIX + "ignore", *(option.ini for option in OPTIONS)}
-    # pytest says nothing of unknown options but in a warning, and has no public name for what a file says.
-    said: Iterable[str] | None = vars(config).get("_inicfg")
-    if said is None:  # not where it is merely empty: newer releases warn of the old name
-        said = getattr(config, "inicfg")  # noqa: B009
-    for key in said or ():
+    # pytest says nothing of unknown options but in a warning.
+    for key in _written(config):
         if key.startswith(SWITCH) and key not in known:
             raise pytest.UsageError(f"{key}: there is no such option; taskscope has {', '.join(sorted(known))}")
 
 
-def _ini(config: pytest.Config, name: str) -> Any:
+def _from_file(config: pytest.Config, name: str) -> Any:
+    """What the ini file, or `-o` on the command line, says of an option: text, or what a native table of TOML has."""
+    written = _written(config).get(name)
+    # pytest asks for the one type with which an option was added. In a native table it has that of what it is:
+    # 0.5, "none", true.
+    if getattr(written, "mode", "ini") == "toml":
+        return cast(Any, written).value
     try:
         return config.getini(name)
     except (TypeError, ValueError) as error:
         raise pytest.UsageError(f"{name}: {error}") from None
 
 
-def _parsed(option: Option, where: str, text: str) -> Any:
+def _written(config: pytest.Config) -> Mapping[str, object]:
+    """All that the ini file says. pytest has no public name for it: `inicfg` is deprecated from 9.0 on."""
+    own = vars(config)
+    found: Mapping[str, object] = own["_inicfg"] if "_inicfg" in own else own["inicfg"]
+    return found
+
+
+def _parsed(where: str, value: object, parse: Callable[[str], Any], allowed: str) -> Any:
     try:
-        return option.parse(text.strip())
+        if not isinstance(value, str | bool | int | float):
+            raise ValueError(value)
+        return parse(str(value).strip())
     except ValueError:
-        raise pytest.UsageError(f"{where}={text}: must be {option.allowed}") from None
+        raise pytest.UsageError(f"{where}={value}: must be {allowed}") from None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import traceback
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, final
+from dataclasses import dataclass, field, replace
+from typing import cast, final
 
 import pytest
 
@@ -32,13 +33,40 @@ class Leaked(pytest.fail.Exception):  # type: ignore[misc,name-defined]
         super().__init__(text, pytrace=False)
 
 
+class LeakedInExample(Exception):
+    """The same for one example of a property test. Hypothesis takes no other exceptions out of a nursery's group."""
+
+
+@dataclass(slots=True)
+class Told:
+    """What acting on the findings of a phase has come to.
+
+    Attributes:
+        texts: Of what the test fails for.
+        errors: What users' functions, and their handlers of logging, have raised.
+    """
+
+    texts: list[str] = field(default_factory=list[str])
+    errors: list[BaseException] = field(default_factory=list[BaseException])
+
+    def text(self) -> str:
+        return "\n\n".join([*self.texts, *("".join(traceback.format_exception(error)) for error in self.errors)])
+
+    def raise_if_any(self) -> None:
+        __tracebackhide__ = True
+        if len(self.errors) == 1 and not self.texts:
+            raise self.errors[0]
+        if text := self.text():
+            raise Leaked(text)
+
+
 @final
 class Outcomes:
     """Keeps what is found until the phase in which it was found ends, and acts on it then."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.counts = Counts()
-        # What was found outside of any test's setup, call and teardown.
+        # What was found outside of any test's setup, call and teardown, or in one that was interrupted.
         self.left_over: list[Finding] = []
         self._worker: str | None = getattr(config, "workerinput", {}).get("workerid")
         self._collected: list[tuple[Owner, Report]] = []
@@ -50,116 +78,171 @@ class Outcomes:
         if report.leaks:
             self._collected.append((owner, report))
 
-    def forget(self, owner: Owner) -> None:
-        """Drops what was collected of an owner, which begins anew."""
-        self._collected = [(other, report) for other, report in self._collected if other is not owner]
-
     @contextmanager
     def phase(self, item: pytest.Item, when: str, run: TestRun | None = None) -> Generator[None]:
-        """The setup, call or teardown of a test."""
+        """The setup, call or teardown of a test. What the test raises itself is never replaced."""
+        __tracebackhide__ = True
         self._of_phase.clear()
         try:
             yield
-        except (KeyboardInterrupt, pytest.exit.Exception):
-            self._finish_phase(item, when, run)
-            raise
         except BaseException as error:
-            failures = self._finish_phase(item, when, run)
-            if run is not None and run.ended_early is not None:
-                raise Leaked("\n\n".join(failures)) from None
-            if failures and not isinstance(error, Leaked):
-                item.add_report_section(when, TITLE, "\n\n".join(failures))
+            text = self._finish_phase(item, when, run).text()
+            if _is_ours(error, run):
+                raise _leaked(text, error) from None
+            if text:
+                item.add_report_section(when, TITLE, text)
             raise
+        told = self._finish_phase(item, when, run)
+        own_failure = None if run is None else run.own_failure()
+        if run is not None and own_failure is not None and _is_ours(own_failure, run):
+            run.replace_failure(_leaked(told.text(), own_failure))
+        elif own_failure is not None and (text := told.text()):
+            item.add_report_section(when, TITLE, text)
+        elif when == "setup":  # pytest tears a fixture down here that the next parameters make anew
+            self._tell_in_setup(item, told)
         else:
-            failures = self._finish_phase(item, when, run)
-            if not failures:
-                return
-            text = "\n\n".join(failures)
-            if run is not None and run.has_failed_by_itself():
-                if run.ended_early is not None:
-                    run.replace_failure(Leaked(text))
-                else:
-                    item.add_report_section(when, TITLE, text)
-                return
-            if when == "setup":  # pytest tears a fixture down here that the next parameters make anew
-                self._warn(item, text)
-                return
-            raise Leaked(text)
+            told.raise_if_any()
 
-    def fail_example(self, item: pytest.Item, run: TestRun) -> None:
-        """Raises for what one example of a property test has left."""
-        mine = [(owner, report) for owner, report in self._collected if owner is run.owner]
-        texts = [found.text for owner, report in mine for found in self._judged(owner, report, item, "call", run)]
-        if texts and run.settings.on_leak == "raise":
-            raise Leaked("\n\n".join(texts))
+    def begin_example(self, run: TestRun) -> None:
+        """An example of a property test begins."""
+        if run.settings.on_leak == "raise":  # what it fails with is run once more in the end
+            self._collected = [(owner, report) for owner, report in self._collected if owner is not run.owner]
 
-    def attach(self, report: Any) -> None:
+    def end_example(self, item: pytest.Item, run: TestRun) -> None:
+        """Raises for what the example has left, or keeps one report of each sort where that fails no test."""
+        __tracebackhide__ = True
+        mine = [report for owner, report in self._collected if owner is run.owner]
+        found = [finding for report in mine for finding in self._judged(run.owner, report, item.nodeid, "call", run)]
+        texts = [finding.text for finding in found if finding.outcome == "failed"]
+        if texts:
+            raise LeakedInExample("\n\n".join(texts))
+        sorts = {tuple((leak.coroutine, leak.spawn_site) for leak in report.leaks): report for report in mine}
+        kept = {id(report) for report in sorts.values()}
+        self._collected = [
+            (owner, report) for owner, report in self._collected if owner is not run.owner or id(report) in kept
+        ]
+
+    def attach(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """Has a test's report carry what was found in it, to wherever it is read."""
         if not self._of_phase:
             return
-        report.taskscope = [finding.to_dict() for finding in self._of_phase]
+        vars(report)["taskscope"] = [finding.to_dict() for finding in self._of_phase]
         for finding in self._of_phase:
+            if report.failed and finding.text in report.longreprtext:
+                continue
             report.user_properties.append((TITLE, finding.text))
+            if report.when != "teardown":
+                item.user_properties.append((TITLE, finding.text))  # JUnit's XML has those of the teardown
         self._of_phase.clear()
 
-    def finish(self, session: pytest.Session) -> None:
-        """The end of the session: what was found since the last test."""
+    def finish(self) -> None:
+        """The end of the session: what was found since the last test, or in one that was interrupted."""
+        self.left_over += self._of_phase
+        self._of_phase.clear()
         for owner, report in self._collected:
-            failed = owner.settings.on_leak == "raise"
-            self.left_over.append(self._finding(owner, report, "failed" if failed else "told", "", "end"))
-            if failed and session.exitstatus == pytest.ExitCode.OK:
-                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            self.left_over += self._judged(owner, report, "", "end", None)
         self._collected.clear()
+        for finding in self.left_over:
+            if finding.outcome == "logged":
+                _log(finding)
 
-    def _finish_phase(self, item: pytest.Item, when: str, run: TestRun | None) -> list[str]:
-        """Acts on all that was collected. The texts of what fails the test are returned."""
+    def _finish_phase(self, item: pytest.Item, when: str, run: TestRun | None) -> Told:
+        """Acts on all that was collected."""
         collected, self._collected = self._collected, []
-        failures: list[str] = []
+        told = Told()
         if run is not None and run.ended_early is not None:
             finding = self._finding(run.owner, run.ended_early, "failed", item.nodeid, when)
             self._of_phase.append(finding)
-            failures.append(finding.text)
+            told.texts.append(finding.text)
         for owner, report in collected:
-            for finding in self._judged(owner, report, item, when, run):
+            for finding in self._judged(owner, report, item.nodeid, when, run):
                 self._of_phase.append(finding)
-                self._act(finding, owner, report, item, failures)
+                self._act(finding, owner, report, item, when, told)
         if run is not None and when == "call":
-            failures += run.expected_but_absent()
-        return failures
+            told.texts += run.expected_but_absent()
+        return told
 
-    def _judged(self, owner: Owner, report: Report, item: pytest.Item, when: str, run: TestRun | None) -> list[Finding]:
+    def _judged(self, owner: Owner, report: Report, nodeid: str, when: str, run: TestRun | None) -> list[Finding]:
         """The findings of one report: what the test is expected to leave, and the rest."""
         expected, others = ((), report.leaks) if run is None else run.split(report.leaks)
         found: list[Finding] = []
         if expected:
-            found.append(self._finding(owner, _only(report, expected), "expected", item.nodeid, when))
+            only = replace(_only(report, expected), leaks_omitted=0 if others else report.leaks_omitted)
+            found.append(self._finding(owner, only, "expected", nodeid, when))
         if others:
-            outcome = _OUTCOMES.get(owner.settings.on_leak, "called") if _is_word(owner) else "called"
-            found.append(self._finding(owner, _only(report, others), outcome, item.nodeid, when))
+            on_leak = owner.settings.on_leak
+            outcome = _OUTCOMES[on_leak] if isinstance(on_leak, str) else "called"
+            found.append(self._finding(owner, _only(report, others), outcome, nodeid, when))
         return found
 
-    def _act(self, finding: Finding, owner: Owner, report: Report, item: pytest.Item, failures: list[str]) -> None:
-        if finding.outcome == "failed":
-            failures.append(finding.text)
-        elif finding.outcome == "warned":
-            self._warn(item, finding.text)
-        elif finding.outcome == "logged":
-            logger.error("%s", finding.text, extra={"taskscope_report": finding.report})
-        elif finding.outcome == "called":
-            owner.settings.on_leak(report)
+    def _act(self, finding: Finding, owner: Owner, report: Report, item: pytest.Item, when: str, told: Told) -> None:
+        __tracebackhide__ = True
+        try:
+            if finding.outcome == "failed":
+                told.texts.append(finding.text)
+            elif finding.outcome == "warned":
+                _warn(item, finding.text)
+            elif finding.outcome == "logged":
+                _log(finding)
+                item.add_report_section(when, "log", finding.text)  # pytest has let go of the logs of this phase
+            elif finding.outcome == "called":
+                owner.settings.on_leak(report)
+        except TaskLeakWarning:  # the user's filters turn it into an error
+            told.texts.append(finding.text)
+        except (KeyboardInterrupt, SystemExit, pytest.exit.Exception):
+            raise
+        except BaseException as error:  # pytest.fail and the like are no Exceptions
+            told.errors.append(error)
 
-    def _warn(self, item: pytest.Item, text: str) -> None:
-        file, line, _ = item.location
-        path = os.path.join(str(item.config.rootpath), file)
-        warnings.warn_explicit(TaskLeakWarning(text), TaskLeakWarning, path, (line or 0) + 1)
+    def _tell_in_setup(self, item: pytest.Item, told: Told) -> None:
+        """The test that is set up has nothing to do with it, so it does not fail."""
+        text = told.text()
+        if not text:
+            return
+        try:
+            _warn(item, text)
+        except TaskLeakWarning:
+            item.add_report_section("setup", TITLE, text)
 
     def _finding(self, owner: Owner, report: Report, outcome: str, nodeid: str, phase: str) -> Finding:
         return Finding(owner.name, owner.kind, outcome, nodeid, phase, report.to_dict(), report.format(), self._worker)
 
 
+def _warn(item: pytest.Item, text: str) -> None:
+    file, line, _ = item.location
+    path = os.path.join(str(item.config.rootpath), file)
+    warnings.warn_explicit(TaskLeakWarning(text), TaskLeakWarning, path, (line or 0) + 1)
+
+
+def _log(finding: Finding) -> None:
+    logger.error("%s", finding.text, extra={"taskscope_report": finding.report})
+
+
 def _only(report: Report, leaks: tuple[TaskRecord, ...]) -> Report:
-    return report if leaks == report.leaks else replace(report, leaks=leaks, survivors=())
+    if leaks == report.leaks:
+        return report
+    return replace(report, leaks=leaks, survivors=tuple(task for task in report.survivors if task in leaks))
 
 
-def _is_word(owner: Owner) -> bool:
-    return isinstance(owner.settings.on_leak, str)
+def _is_ours(error: BaseException, run: TestRun | None) -> bool:
+    """Whether a test fails only for what was found in it."""
+    if isinstance(error, BaseExceptionGroup):
+        inner = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        return all(_is_ours(found, run) for found in inner)
+    return isinstance(error, Leaked | LeakedInExample) or (run is not None and run.has_ended_with(error))
+
+
+def _leaked(text: str, error: BaseException) -> Leaked:
+    """What the test is to fail with, in the place of an error of ours: without a traceback, but with its notes.
+
+    Hypothesis says there with which example it was, and pytest would not show them.
+    """
+    return Leaked("\n\n".join([text or str(error), *_notes(error)]))
+
+
+def _notes(error: BaseException) -> list[str]:
+    found: list[str] = list(getattr(error, "__notes__", ()))
+    if isinstance(error, BaseExceptionGroup):
+        for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions:
+            found += _notes(inner)
+    return found

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import importlib
 from collections.abc import Callable, Coroutine, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, final
 
 import pytest
@@ -34,9 +34,9 @@ class Enforcement:
     pytest runs one thing at a time, so that at any time one test or fixture is what runs.
     """
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, outcomes: Outcomes) -> None:
         self._settings = SettingsOfSession(config)
-        self.outcomes = Outcomes(config)
+        self.outcomes = outcomes
         self._loops = Loops(self._settings.default, self._loop_closes, self._wrap_main)
         self._judge = Judge(self._claims_of_others, self.outcomes.collect)
         # The fixtures that are set up, in that order.
@@ -51,9 +51,17 @@ class Enforcement:
         self._loops.unpatch()
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        for item in items:
-            self._settings.of(item)
-            expected_leaks(item)
+        for item in list(items):
+            try:
+                self._settings.of(item)
+                expected_leaks(item)
+            except pytest.UsageError as error:
+                if not hasattr(item.config, "workerinput"):
+                    raise
+                # For this pytest-xdist would break off with no word of it: it becomes an error of the collection.
+                items.remove(item)
+                report = pytest.CollectReport(item.nodeid, "failed", str(error), [])
+                item.config.hook.pytest_collectreport(report=report)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Generator[None, Any, Any]:
@@ -117,8 +125,8 @@ class Enforcement:
         with self.outcomes.phase(item, "call", run):
             try:
                 with run.wrapped(
-                    functools.partial(self.outcomes.fail_example, item, run),
                     functools.partial(self._begin_example, run),
+                    functools.partial(self.outcomes.end_example, item, run),
                 ):
                     return (yield)
             finally:
@@ -127,19 +135,20 @@ class Enforcement:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: Any) -> Generator[None, Any, Any]:
         report = yield
-        self.outcomes.attach(report)
+        self.outcomes.attach(item, report)
         return report
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
+    # Inside of pytest-xdist's, which sends all that a worker has found.
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
         try:
             return (yield)
         finally:
             self._loops.let_go_of_all()
-            self.outcomes.finish(session)
+            self.outcomes.finish()
 
     def _begin_example(self, run: TestRun) -> None:
-        self.outcomes.forget(run.owner)
+        self.outcomes.begin_example(run)
         run.ended_early = None
 
     def _claims_of_others(self, owner: Owner) -> Claims:
@@ -153,8 +162,12 @@ class Enforcement:
         for owner in owners:
             tasks = owner.pending_on(loop)
             if tasks:
-                judge_on(loop, owner, tasks, None, self.outcomes.collect)
+                with self._our_time():
+                    judge_on(loop, owner, tasks, None, self.outcomes.collect)
             owner.let_ended_go()
+
+    def _our_time(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._run is None else self._run.time.spent()
 
     def _wrap_main(self, main: CoroutineFunction) -> CoroutineFunction:
         return main if self._run is None else self._run.wrap_main(main)

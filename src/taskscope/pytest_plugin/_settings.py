@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from taskscope._diagnosis.describe import safe_repr
 from taskscope._ignore import Ignore
 from taskscope._policy import Policy, check_policy
 from taskscope.pytest_plugin._options import ON_LEAK, OPTIONS, ignore_lines, value_of
@@ -31,10 +32,10 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """The leaks that a test says it has: globs of qualified names, and whether each must have been seen."""
+    """The leaks that a test says it has: globs of qualified names, and those of them that must have been seen."""
 
     coroutines: tuple[str, ...]
-    strict: bool
+    required: tuple[str, ...]
 
 
 class SettingsOfSession:
@@ -78,9 +79,11 @@ class SettingsOfSession:
         found = self._of_markers.get(key)
         if found is None:
             ours = {name: value for name, value in arguments.items() if name not in self._on_command_line}
+            found = _settings({**self._arguments, **ours}, f"{item.nodeid}: taskscope marker")
             if "ignore" in ours:
-                ours["ignore"] = (*self._arguments["ignore"], *ours["ignore"])
-            found = self._of_markers[key] = _settings({**self._arguments, **ours}, f"{item.nodeid}: taskscope marker")
+                both = (*self.default.policy.ignore, *found.policy.ignore)
+                found = replace(found, policy=replace(found.policy, ignore=both))
+            self._of_markers[key] = found
         return found
 
 
@@ -91,7 +94,7 @@ def expected_leaks(item: pytest.Item) -> Expected | None:
         pytest.UsageError: A marker says what it cannot say.
     """
     names: list[str] = []
-    strict = False
+    required: list[str] = []
     for mark in item.iter_markers(LEAKS_MARKER):
         is_strict = mark.kwargs.get("strict", True)
         if not mark.args or not all(isinstance(name, str) for name in mark.args) or type(is_strict) is not bool:
@@ -101,8 +104,8 @@ def expected_leaks(item: pytest.Item) -> Expected | None:
         if unknown := set(mark.kwargs) - {"strict"}:
             raise pytest.UsageError(f"{item.nodeid}: {LEAKS_MARKER}: there is no argument {', '.join(sorted(unknown))}")
         names += mark.args
-        strict = strict or is_strict
-    return Expected(tuple(names), strict) if names else None
+        required += mark.args if is_strict else ()
+    return Expected(tuple(names), tuple(required)) if names else None
 
 
 def rule_of_line(line: str) -> Ignore:
@@ -116,15 +119,20 @@ def _settings(arguments: Mapping[str, Any], where: str) -> Settings:
     policy_arguments = dict(arguments)
     on_leak = policy_arguments.pop("on_leak")
     ignore_builtin = policy_arguments.pop("ignore_builtin")
-    if isinstance(on_leak, str) and on_leak not in ON_LEAK:
-        raise pytest.UsageError(f"{where}: on_leak={on_leak!r}: must be one of {', '.join(ON_LEAK)}")
+    if on_leak not in ON_LEAK and (isinstance(on_leak, str) or not callable(on_leak)):
+        allowed = f"one of {', '.join(ON_LEAK)}, or a function that takes a Report"
+        raise pytest.UsageError(f"{where}: on_leak={safe_repr(on_leak)}: must be {allowed}")
     if not isinstance(on_leak, str):
         policy_arguments["on_leak"] = on_leak
+    if not isinstance(ignore_builtin, bool):
+        raise pytest.UsageError(f"{where}: ignore_builtin={safe_repr(ignore_builtin)}: must be True or False")
+    if "on_report" in policy_arguments:
+        raise pytest.UsageError(f"{where}: on_report: the plugin takes the reports; on_leak can be a function")
     try:
         policy = check_policy(**policy_arguments)
     except (TypeError, ValueError) as error:
         raise pytest.UsageError(f"{where}: {error}") from None
-    policy = replace(policy, on_leak="ignore", ignore_builtin=bool(ignore_builtin))
+    policy = replace(policy, on_leak="ignore", ignore_builtin=ignore_builtin)
     if on_leak == "summary":  # which looks, and changes nothing
         policy = replace(policy, cancels=False, timeout=None, watch=None)
     return Settings(policy, on_leak)

@@ -1,197 +1,136 @@
-"""All that was found in a run: at its end in the terminal, as JSON, and as annotations on GitHub."""
+"""Gathers all that was found in a run, also by workers of pytest-xdist, and writes it in the end."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Generator
-from pathlib import Path
 from typing import Any, final
 
 import pytest
 
-from taskscope._render.words import counted
+from taskscope.pytest_plugin._annotations import github_lines, is_on_github
 from taskscope.pytest_plugin._findings import Counts, Finding
-from taskscope.pytest_plugin._options import ignore_lines
+from taskscope.pytest_plugin._options import REPORT, ignore_lines, report_file
 from taskscope.pytest_plugin._outcome import Outcomes
 from taskscope.pytest_plugin._settings import rule_of_line
+from taskscope.pytest_plugin._terminal import leaking, summary_lines
 
 FORMAT_VERSION = 1
-SHOWN = 20
-"""Spawn sites, late tasks and the like beyond this number are counted but not listed."""
 
 _FROM_WORKER = "taskscope"
 
 
 @final
 class Summary:
-    """Gathers findings from the reports of tests, which come from workers too, where pytest-xdist has them."""
+    """Gathers findings from the reports of tests, which come from workers too, where pytest-xdist has them.
+
+    Raises:
+        pytest.UsageError: A bad value of an option.
+    """
 
     def __init__(self, config: pytest.Config, outcomes: Outcomes) -> None:
         self._config = config
         self._outcomes = outcomes
         self._findings: list[Finding] = []
+        # Those that are failures, and have failed no test: of fixtures that no test had any more, for instance.
+        self._unblamed: list[Finding] = []
         self._counts = Counts()
         self._is_worker = hasattr(config, "workerinput")
+        self._file = None if self._is_worker else report_file(config)
+        self._not_written: OSError | None = None
         self._rules = [str(rule_of_line(line)) for line in ignore_lines(config)]
         self._was_deselected = False
+        self._idle_rules: list[str] = []
 
     def pytest_deselected(self) -> None:
         self._was_deselected = True
 
-    def pytest_runtest_logreport(self, report: Any) -> None:
-        found: list[dict[str, Any]] = getattr(report, "taskscope", [])
-        self._findings += [Finding(**finding) for finding in found]
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for data in vars(report).get("taskscope", ()):
+            finding = Finding(**data)
+            if finding.outcome == "failed":
+                finding.outcome = _what_became(report)
+                if report.passed:
+                    self._unblamed.append(finding)
+            self._findings.append(finding)
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
-        result = yield
-        self._findings += self._outcomes.left_over
-        self._counts.add(self._outcomes.counts.to_dict())
-        output = getattr(self._config, "workeroutput", None)
-        if output is not None:
-            left_over = [finding.to_dict() for finding in self._outcomes.left_over]
-            output[_FROM_WORKER] = {"left_over": left_over, "counts": self._counts.to_dict()}
-            return result
-        file = self._config.getoption("--taskscope-report")
-        if file is not None:
-            Path(file).write_text(json.dumps(self._to_dict(), indent=2), "utf-8")
-        return result
+    # Inside of pytest-xdist's, which sends what a worker has found, and of the terminal's, which shows it.
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
+        try:
+            return (yield)
+        finally:
+            self._add_left_over(self._outcomes.left_over)
+            self._counts.add(self._outcomes.counts.to_dict())
+            if self._is_worker:
+                self._send(self._config)
+            else:
+                self._finish(session)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        sent = getattr(node, "workeroutput", {}).get(_FROM_WORKER)
+        # Taken out: of a worker that was interrupted, xdist tells twice.
+        sent = getattr(node, "workeroutput", {}).pop(_FROM_WORKER, None)
         if sent is not None:
-            self._findings += [Finding(**finding) for finding in sent["left_over"]]
+            self._add_left_over([Finding(**finding) for finding in sent["left_over"]])
             self._counts.add(sent["counts"])
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        if self._is_worker:
-            return
-        lines = self._lines()
+        folder = self._config.invocation_params.dir
+        lines = summary_lines(self._findings, self._unblamed, self._counts, self._idle_rules, folder)
+        if self._not_written is not None:
+            lines.append(f"{REPORT}: it could not be written: {self._not_written}")
         if lines:
             terminalreporter.section("taskscope")
-            for line in lines:
-                terminalreporter.line(line)
-        if os.environ.get("GITHUB_ACTIONS") == "true":
-            for line in self._annotations():
-                terminalreporter.line(line)
+        if is_on_github():
+            lines += github_lines(leaking(self._findings), self._config)
+        for line in lines:
+            terminalreporter.line(line)
 
-    def _to_dict(self) -> dict[str, Any]:
-        return {
+    def _add_left_over(self, findings: list[Finding]) -> None:
+        self._findings += findings
+        self._unblamed += [finding for finding in findings if finding.outcome == "failed"]
+
+    def _send(self, config: Any) -> None:
+        left_over = [finding.to_dict() for finding in self._outcomes.left_over]
+        config.workeroutput[_FROM_WORKER] = {"left_over": left_over, "counts": self._counts.to_dict()}
+
+    def _finish(self, session: pytest.Session) -> None:
+        if self._is_full(session):
+            self._idle_rules = [rule for rule in self._rules if rule not in self._counts.ignored]
+        if self._unblamed and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if self._file is None:
+            return
+        data = {
             "format_version": FORMAT_VERSION,
             "findings": [finding.to_dict() for finding in self._findings],
             **self._counts.to_dict(),
-            "rules_that_never_matched": self._idle_rules(),
+            "rules_that_never_matched": self._idle_rules,
         }
+        try:
+            self._file.write_text(json.dumps(data, indent=2), "utf-8")
+        except OSError as error:  # the disk is full, a test has taken the folder away
+            self._not_written = error
 
-    def _leaking(self) -> list[Finding]:
-        return [finding for finding in self._findings if finding.outcome not in ("ignored", "expected")]
-
-    def _lines(self) -> list[str]:
-        lines: list[str] = []
-        leaking = self._leaking()
-        if leaking:
-            lines += self._leak_lines(leaking)
-        expected = sum(_tasks(finding) for finding in self._findings if finding.outcome == "expected")
-        if expected:
-            lines.append(f"{counted(expected, 'task')} leaked as expected.")
-        late = sum(self._counts.late.values())
-        if late:
-            lines.append(f"{counted(late, 'task')} ended only after the test had; what they use may be closed by then:")
-            lines += _listed(self._counts.late)
-        ignored = sum(self._counts.ignored.values())
-        if ignored:
-            lines.append(f"{counted(ignored, 'task')} left alone by rules:")
-            lines += _listed(self._counts.ignored)
-        for rule in self._idle_rules():
-            lines.append(f"This rule of taskscope_ignore has matched nothing: {rule}")
-        return lines
-
-    def _leak_lines(self, findings: list[Finding]) -> list[str]:
-        ended = [finding for finding in findings if finding.report["phase"] == "body"]
-        lines = [f"The body of {finding.owner} was ended: {_why_ended(finding)}." for finding in ended[:SHOWN]]
-        if len(ended) > SHOWN:
-            lines.append(f"So were {len(ended) - SHOWN:,} others.")
-        findings = [finding for finding in findings if finding.report["phase"] != "body"]
-        owners = {finding.owner for finding in findings}
-        number = sum(map(_tasks, findings))
-        who = "1 test or fixture has" if len(owners) == 1 else f"{len(owners):,} tests and fixtures have"
-        if findings:
-            lines.append(f"{who} left {counted(number, 'task')} behind:")
-        sites: dict[str, list[str]] = {}
-        for finding in findings:
-            for leak in finding.report["leaks"]:
-                sites.setdefault(_site(leak), []).append(_leaver(finding, leak))
-        by_number = sorted(sites.items(), key=lambda entry: -len(entry[1]))
-        for site, leavers in by_number[:SHOWN]:
-            lines.append(f"  {len(leavers):>4} x {site}")
-            names = list(dict.fromkeys(leavers))
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            lines.append(f"         in {', '.join(names[:3])}{more}")
-        if len(by_number) > SHOWN:
-            lines.append(f"  and {counted(len(by_number) - SHOWN, 'more place')}, see --taskscope-report")
-        return lines
-
-    def _idle_rules(self) -> list[str]:
-        """Rules of the user's that matched nothing in a run of all tests."""
+    def _is_full(self, session: pytest.Session) -> bool:
+        """Whether all tests that there are have run, from the first to the last."""
         option = self._config.option
-        is_full = not (
+        was_chosen = (
             self._was_deselected
             or option.keyword
             or option.markexpr
+            or option.collectonly
             or getattr(option, "lf", False)
-            or self._config.args_source == self._config.ArgsSource.ARGS
+            or self._config.args_source == pytest.Config.ArgsSource.ARGS
         )
-        return [rule for rule in self._rules if rule not in self._counts.ignored] if is_full else []
-
-    def _annotations(self) -> list[str]:
-        lines: list[str] = []
-        for finding in self._leaking():
-            level = "error" if finding.outcome == "failed" else "warning"
-            for leak in finding.report["leaks"]:
-                site: dict[str, Any] = leak["spawn_site"] or {"file": "", "line": 1}
-                message = f"{leak['coroutine']} was left behind by {_leaver(finding, leak)}"
-                lines.append(f"::{level} file={_relative(site['file'])},line={site['line']}::{_escaped(message)}")
-        return lines
+        was_stopped = session.shouldfail or session.shouldstop
+        ran_all = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        return ran_all and not was_chosen and not was_stopped
 
 
-def _why_ended(finding: Finding) -> str:
-    body = finding.report["body"]
-    return "it was deadlocked" if body is not None and body["verdict"] == "deadlocked" else "its time was up"
-
-
-def _leaver(finding: Finding, leak: dict[str, Any]) -> str:
-    """Who has left a task: the test that spawned it, where it was found later than at that test's end."""
-    if leak["closed_scope"] is not None:
-        return str(leak["closed_scope"])
-    return f"{finding.owner} of {finding.nodeid}" if finding.kind == "fixture" else finding.owner
-
-
-def _tasks(finding: Finding) -> int:
-    return len(finding.report["leaks"]) + int(finding.report["leaks_omitted"])
-
-
-def _site(leak: dict[str, Any]) -> str:
-    site = leak["spawn_site"]
-    if site is None:
-        return str(leak["coroutine"])
-    return f"{leak['coroutine']}, spawned at {_relative(site['file'])}:{site['line']} in {site['function']}"
-
-
-def _listed(numbers: dict[str, int]) -> list[str]:
-    by_number = sorted(numbers.items(), key=lambda entry: -entry[1])
-    lines = [f"  {number:>4} x {what}" for what, number in by_number[:SHOWN]]
-    return [*lines, f"  and {len(by_number) - SHOWN} more"] if len(by_number) > SHOWN else lines
-
-
-def _relative(file: str) -> str:
-    try:
-        relative = os.path.relpath(file)
-    except ValueError:  # on another drive
-        return file
-    return file if relative.startswith("..") else relative
-
-
-def _escaped(message: str) -> str:
-    return message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+def _what_became(report: pytest.TestReport) -> str:
+    """What has become of a finding for which its test was to fail."""
+    if report.skipped:
+        return "xfailed" if hasattr(report, "wasxfail") else "told"
+    return "failed" if report.outcome in ("failed", "passed") else "rerun"  # as pytest-rerunfailures has it

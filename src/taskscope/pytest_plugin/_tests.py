@@ -20,6 +20,7 @@ from taskscope._decorator import defined_where
 from taskscope._report import Report, TaskRecord
 from taskscope._scope import TaskScope
 from taskscope._table import AnyTask, TaskTable, set_tag, tag
+from taskscope.pytest_plugin._examples import OurTime, async_example, example, handle_of
 from taskscope.pytest_plugin._judging import Collect, judge_from_outside
 from taskscope.pytest_plugin._loops import Loops
 from taskscope.pytest_plugin._owners import Owner, claims_of
@@ -39,6 +40,7 @@ class TestRun:
         owner: Holds what belongs to no scope round an async body: what a test that is no coroutine function spawns, and
             what a test case does in its `asyncSetUp`.
         ended_early: The report of a body that was proven deadlocked or had its time up; None otherwise.
+        time: That of the test which is ours.
     """
 
     __test__ = False
@@ -49,6 +51,7 @@ class TestRun:
         self.item = item
         self.settings = settings
         self.ended_early: Report | None = None
+        self.time = OurTime()
         self._loops = loops
         self._fixtures = fixtures
         self._tell = tell
@@ -64,22 +67,29 @@ class TestRun:
             self.owner.values.append(self._case)
 
     @contextmanager
-    def wrapped(self, fail_example: Callable[[], None], before_example: Callable[[], None]) -> Generator[None]:
+    def wrapped(self, begin_example: Callable[[], None], end_example: Callable[[], None]) -> Generator[None]:
         """Has the test's function run in a scope. What it has left outside of one is judged at the end.
 
-        fail_example: called after every example of a property test.
-        before_example: called before it.
+        begin_example: called before every example of a property test.
+        end_example: called after it. Raises where the test is to fail with this example.
         """
         with ExitStack() as undo:
-            is_async = self._put_scope_round_body(undo, fail_example, before_example)
+            handle = handle_of(self._function)
+            function: Any = self._function if handle is None else handle.inner_test
+            is_async = inspect.iscoroutinefunction(function)
             self._put_tag(undo, is_async=is_async)
+            if is_async and handle is None:
+                self._put_in_place(self._in_scope(function), undo)
+            elif handle is not None:
+                undo.callback(setattr, handle, "inner_test", function)
+                if is_async:
+                    handle.inner_test = async_example(self._in_scope(function), begin_example, end_example, self.time)
+                elif self._is_sync:
+                    handle.inner_test = example(function, begin_example, self._judge, end_example, self.time)
             try:
                 yield
             finally:
-                if self.owner.pending():
-                    judge_from_outside(
-                        self.owner, claims_of(lambda: self._fixtures, instance=self.item.instance), self._tell
-                    )
+                self._judge()
                 self.owner.let_go()
 
     def wrap_main(self, main: CoroutineFunction) -> CoroutineFunction:
@@ -114,17 +124,22 @@ class TestRun:
 
     def expected_but_absent(self) -> list[str]:
         """What is wrong with a test that has not left what it says it does."""
-        if self._expected is None or not self._expected.strict:
+        if self._expected is None:
             return []
-        absent = [name for name in self._expected.coroutines if name not in self._seen]
+        absent = [name for name in self._expected.required if name not in self._seen]
         if not absent:
             return []
         names = ", ".join(absent)
         return [f"taskscope: the test is marked to leak {names}, and has not. If it is mended, take the mark away."]
 
-    def has_failed_by_itself(self) -> bool:
-        """Whether unittest has a failure, or a skip, of this test that pytest does not see as an exception."""
-        return bool(getattr(self.item, "_excinfo", None))
+    def has_ended_with(self, error: BaseException) -> bool:
+        """Whether that is what its scope has ended the body with, and nothing of the test's own."""
+        return self.ended_early is not None and getattr(error, "report", None) is self.ended_early
+
+    def own_failure(self) -> BaseException | None:
+        """A failure, or a skip, of this test that unittest has and pytest does not see as an exception."""
+        found: list[pytest.ExceptionInfo[BaseException]] | None = getattr(self.item, "_excinfo", None)
+        return found[-1].value if found else None
 
     def replace_failure(self, error: BaseException) -> None:
         """Puts another one in the place of that."""
@@ -133,37 +148,23 @@ class TestRun:
         except BaseException:
             vars(self.item)["_excinfo"] = [pytest.ExceptionInfo.from_current()]
 
-    def _put_scope_round_body(
-        self, undo: ExitStack, fail_example: Callable[[], None], before_example: Callable[[], None]
-    ) -> bool:
-        """Returns whether there is a body that is a coroutine."""
+    def _put_in_place(self, function: CoroutineFunction, undo: ExitStack) -> None:
+        """Has the test run another function."""
         item: Any = self.item
-        handle = getattr(self._function, "hypothesis", None)
-        function = self._function if handle is None else handle.inner_test
-        if not inspect.iscoroutinefunction(function):
-            return False
-        if handle is None and self._case is not None:
-            # unittest takes the method from the test case, where it is not of its own
-            setattr(self._case, item.originalname or item.name, self._in_scope(function))
-            undo.callback(delattr, self._case, item.originalname or item.name)
-            return True
-        if handle is None:
-            item.obj = self._in_scope(function)
-            undo.callback(setattr, item, "obj", function)
-            return True
+        if self._case is None:
+            undo.callback(setattr, item, "obj", item.obj)
+            item.obj = function
+            return
+        # unittest takes the method from the test case, where it is not of its own
+        name = item.originalname or item.name
+        setattr(self._case, name, function)
+        undo.callback(delattr, self._case, name)
 
-        in_scope = self._in_scope(function)
-
-        @functools.wraps(function)
-        async def example(*args: Any, **kwargs: Any) -> None:
-            __tracebackhide__ = True
-            before_example()
-            await in_scope(*args, **kwargs)
-            fail_example()
-
-        handle.inner_test = example
-        undo.callback(setattr, handle, "inner_test", function)
-        return True
+    def _judge(self) -> None:
+        if self.owner.pending():
+            with self.time.spent():
+                claims = claims_of(lambda: self._fixtures, instance=self.item.instance)
+                judge_from_outside(self.owner, claims, self._tell)
 
     def _put_tag(self, undo: ExitStack, *, is_async: bool) -> None:
         has_own_loop = isinstance(self._case, unittest.IsolatedAsyncioTestCase)
@@ -199,11 +200,15 @@ class TestRun:
     ) -> Any:
         """heir: who answers for what is spawned from the scope's context when it has ended."""
         __tracebackhide__ = True
-        async with scope:
-            table = scope._table  # pyright: ignore[reportPrivateUsage]
-            if table.parent is None:
-                table.parent = heir
-            return await function(*args, **kwargs)
+        with ExitStack() as closing:
+            async with scope:
+                table = scope._table  # pyright: ignore[reportPrivateUsage]
+                if table.parent is None:
+                    table.parent = heir
+                try:
+                    return await function(*args, **kwargs)
+                finally:
+                    closing.enter_context(self.time.spent())
 
     def _claims(self, values: Mapping[str, Any]) -> Claims:
         mine = [] if self._case is None else [self.owner]

@@ -1,0 +1,104 @@
+"""What was found in a run, in lines for the end of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from taskscope._render.words import counted, listed
+from taskscope.pytest_plugin._findings import Counts, Finding
+
+SHOWN: Final = 20
+"""Spawn sites, late tasks and the like beyond this number are counted but not listed."""
+_NAMES: Final = 3
+
+_BY_MARK: Final = ("expected", "xfailed")
+_SAYS_NOTHING: Final = ("ignored", *_BY_MARK)
+
+
+def leaking(findings: Iterable[Finding]) -> list[Finding]:
+    """Those that nobody has said to be expected."""
+    return [finding for finding in findings if finding.outcome not in _SAYS_NOTHING]
+
+
+def summary_lines(
+    findings: list[Finding], unblamed: list[Finding], counts: Counts, idle_rules: list[str], folder: Path
+) -> list[str]:
+    """
+    unblamed: those of the findings that fail the run, for they fail no test.
+    idle_rules: rules that have matched nothing.
+    folder: where pytest was started; files in it are called by their way from there.
+    """
+    lines = _ended(findings) + _left(leaking(findings), folder)
+    if unblamed:
+        lines.append(f"No test has failed for {counted(_tasks(unblamed), 'of these task')}: the run fails instead.")
+    expected = _tasks(finding for finding in findings if finding.outcome in _BY_MARK)
+    if expected:
+        lines.append(f"{counted(expected, 'task')} leaked as expected.")
+    late = sum(counts.late.values())
+    if late:
+        lines.append(f"{counted(late, 'task')} ended only after the test had; what they use may be closed by then:")
+        lines += _listed(counts.late, folder)
+    ignored = sum(counts.ignored.values())
+    if ignored:
+        lines.append(f"{counted(ignored, 'task')} left alone by rules:")
+        lines += _listed(counts.ignored, folder)
+    return lines + [f"This rule of taskscope_ignore has matched nothing: {rule}" for rule in idle_rules]
+
+
+def _ended(findings: list[Finding]) -> list[str]:
+    ended = [finding for finding in findings if finding.is_of_body]
+    lines = [f"The body of {finding.owner} was ended: {finding.why_ended()}." for finding in ended[:SHOWN]]
+    if len(ended) > SHOWN:
+        lines.append(f"So were {len(ended) - SHOWN:,} others.")
+    return lines
+
+
+def _left(findings: list[Finding], folder: Path) -> list[str]:
+    sites: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.is_of_body:
+            continue
+        for leak in finding.report["leaks"]:
+            sites.setdefault(_site(leak, folder), []).append(_leaver(finding, leak))
+    if not sites:
+        return []
+    leavers = {leaver for found in sites.values() for leaver in found}
+    who = "1 test or fixture has" if len(leavers) == 1 else f"{len(leavers):,} tests and fixtures have"
+    number = _tasks(finding for finding in findings if not finding.is_of_body)
+    lines = [f"{who} left {counted(number, 'task')} behind:"]
+    by_number = sorted(sites.items(), key=lambda entry: -len(entry[1]))
+    for site, found in by_number[:SHOWN]:
+        lines.append(f"  {len(found):>4} x {site}")
+        lines.append(f"         in {listed(list(dict.fromkeys(found)), _NAMES)}")
+    if len(by_number) > SHOWN:
+        lines.append(f"  and {counted(len(by_number) - SHOWN, 'more place')}, see --taskscope-report")
+    return lines
+
+
+def _leaver(finding: Finding, leak: dict[str, Any]) -> str:
+    again = " (which was run again)" if finding.outcome == "rerun" else ""
+    return finding.who_left(leak) + again
+
+
+def _tasks(findings: Iterable[Finding]) -> int:
+    return sum(finding.number for finding in findings if not finding.is_of_body)
+
+
+def _site(leak: dict[str, Any], folder: Path) -> str:
+    site = leak["spawn_site"]
+    if site is None:
+        return str(leak["coroutine"])
+    return f"{leak['coroutine']}, spawned at {_relative(site['file'], folder)}:{site['line']} in {site['function']}"
+
+
+def _listed(numbers: Mapping[str, int], folder: Path) -> list[str]:
+    by_number = sorted(numbers.items(), key=lambda entry: -entry[1])
+    lines = [f"  {number:>4} x {_relative(what, folder)}" for what, number in by_number[:SHOWN]]
+    return [*lines, f"  and {len(by_number) - SHOWN} more"] if len(by_number) > SHOWN else lines
+
+
+def _relative(text: str, folder: Path) -> str:
+    return text.replace(f"{folder}{os.sep}", "")
