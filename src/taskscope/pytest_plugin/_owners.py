@@ -66,6 +66,12 @@ class Owner:
     def table_on(self, backend: Backend) -> TaskTable:
         return self.scope_on(backend)._table  # pyright: ignore[reportPrivateUsage]
 
+    def note_main(self) -> None:
+        """Says that the running task of asyncio's is one of `mains`."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.mains.add(task)
+
     def pending(self) -> list[AnyTask]:
         return [task for table in self._tables() for task in table.pending() if task not in self.mains]
 

@@ -101,9 +101,8 @@ class TestRun:
         async def in_scope(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
             backend = backend_here()
-            task = backend.current_task()
-            assert task is not None
-            self.owner.mains.add(task)
+            if backend is _asyncio:  # Trio's main task is in no table
+                self.owner.note_main()
             scope = self._scope(self._all_mine if backend is _asyncio else None)
             scope._given = _GIVEN  # pyright: ignore[reportPrivateUsage]
             return await self._run_in(scope, self.owner.table_on(backend), main, args, kwargs)
