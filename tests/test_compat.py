@@ -12,9 +12,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).with_name("compat")))
 
 import compare
+import plugin_libraries
 from libraries import Library
 from outcomes import ModuleRun, Outcome, Runner
 from packages import Package, Place
+from plugin_findings import tell_findings
 
 PLANTED = """
 import asyncio, sys, taskscope, trio
@@ -90,6 +92,68 @@ def test_planted_regressions_are_seen_in_a_suite_that_pytest_runs(
     assert found.passed_plain == 7  # the process is one
     assert compare.seconds_of_tests("scope", "plain", [runs]) > 0
     assert compare.stale_exceptions([found], suite) == []
+
+
+PLANTED_FOR_PLUGIN = """
+import asyncio
+
+async def forever():
+    await asyncio.Event().wait()
+
+def test_clean():
+    async def main():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.sleep(0))
+    asyncio.run(main())
+
+def test_that_leaks():
+    async def main():
+        asyncio.create_task(forever())
+    asyncio.run(main())
+
+def test_that_leaks_and_fails():
+    async def main():
+        asyncio.create_task(forever())
+        raise ValueError
+    asyncio.run(main())
+
+def test_that_a_factory_breaks():
+    async def main():
+        assert asyncio.get_running_loop().get_task_factory() is None
+    asyncio.run(main())
+
+def test_that_the_plugin_breaks(pytestconfig):
+    assert not pytestconfig.pluginmanager.hasplugin("taskscope-enforcement")
+"""
+
+
+def test_what_the_plugin_breaks_and_finds_in_a_suite_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(compare, "RERUNS", 0)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    folder = tmp_path / "planted-1"
+    folder.mkdir()
+    (folder / "test_planted.py").write_text(PLANTED_FOR_PLUGIN, encoding="utf-8")
+    library = plugin_libraries.Library(
+        Package("planted", "1", "", ()),
+        tests=("test_planted.py",),
+        named={"test_planted.py::test_that_a_factory_breaks": "asserts that there is none"},
+    )
+    suite, report = library.described(), tmp_path / "findings.json"
+    runner = Runner(1, library.runner(Place(tmp_path, Path(sys.executable)), report))
+
+    runs = runner.run((mode, "planted") for mode in ("plain", "plugin"))
+    found = compare.compare("plugin", runs, runner, suite)
+
+    assert list(found.regressions) == ["test_planted.py::test_that_the_plugin_breaks"]
+    assert found.named == ["test_planted.py::test_that_a_factory_breaks"]
+    assert found.passed_plain == 5  # the process is one
+    failed = {"test_planted.py::test_that_leaks_and_fails"}
+    assert tell_findings(report, (folder,), failed, all_tests=False) == 2
+    told = capsys.readouterr().out
+    assert "1 x forever, spawned at test_planted.py:15 in test_that_leaks.<locals>.main\n" in told
+    assert "in call of a test that fails\n        in test_planted.py::test_that_leaks_and_fails\n" in told
 
 
 Results = Mapping[str, list[dict[str, str]]]

@@ -12,6 +12,7 @@ import socket
 import sys
 import traceback
 import warnings
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -1262,3 +1263,24 @@ def test_a_users_traceback_shows_one_frame_of_ours_at_most_for_a_spawn(run: Run)
         assert len([frame for frame in ours if frame.filename.endswith(os.path.join("_backends", "_factory.py"))]) <= 1
 
     run(main)
+
+
+@pytest.mark.parametrize("replaced", [None, lambda loop, coro, **kwargs: asyncio.Task(coro, loop=loop, **kwargs)])
+def test_a_loop_leaves_nothing_to_the_collector(replaced: Any) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        loop = asyncio.new_event_loop()
+        loop.set_task_factory(replaced)
+        installation = install(loop)
+        ours = weakref.ref(loop.get_task_factory())
+        assert ours() is not replaced
+        loop.run_until_complete(asyncio.sleep(0))
+        installation.uninstall()
+        loop.close()
+        del loop, installation
+        install(other := asyncio.new_event_loop()).uninstall()  # the last loop's things are kept at hand
+        other.close()
+        assert ours() is None
+    finally:
+        gc.enable()

@@ -354,7 +354,7 @@ def test_looking_takes_little_of_the_time(run: Run, monkeypatch: pytest.MonkeyPa
         return Proof({}, 0)
 
     monkeypatch.setattr(_watch, "prove_with_host", prove_with_host)
-    monkeypatch.setattr(_watch.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(_watch.time, "thread_time", lambda: clock[0])
 
     async def main() -> None:
         with pytest.raises(ScopeTimeoutError):
@@ -401,3 +401,57 @@ def test_the_strays_of_an_earlier_scope_do_not_keep_a_body_on_trio_from_being_pr
 
     with pytest.raises(DeadlockError):
         trio.run(main)
+
+
+KEPT: list[BaseException] = []
+
+
+async def fails() -> None:
+    raise ValueError
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_traceback_of_what_was_over_when_the_body_began_does_not_keep_it_from_being_proven_stuck(
+    backend: Literal["asyncio", "trio"],
+) -> None:
+    event = asyncio.Event if backend == "asyncio" else trio.Event
+
+    async def main() -> None:
+        try:
+            await fails()
+        except ValueError as error:
+            KEPT.append(error)  # and with it the frame of this function
+        async with TaskScope(watch=WATCH, timeout=TIMEOUT):
+            await event().wait()
+
+    with pytest.raises(DeadlockError):
+        anyio.run(main, backend=backend)
+    KEPT.clear()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_who_has_come_to_hold_a_frame_of_the_body_since_could_wake_it(backend: Literal["asyncio", "trio"]) -> None:
+    kept: list[BaseException] = []
+    new_event: Any = asyncio.Event if backend == "asyncio" else trio.Event
+
+    async def main() -> None:
+        async with TaskScope(watch=WATCH):
+            event = new_event()
+            try:
+                await fails()
+            except ValueError as error:
+                kept.append(error)
+            await event.wait()
+
+    async def wake() -> None:
+        await anyio.sleep(10 * WATCH)
+        traceback = kept[0].__traceback__
+        assert traceback is not None
+        traceback.tb_frame.f_locals["event"].set()
+
+    async def both() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(main)
+            group.start_soon(wake)
+
+    anyio.run(both, backend=backend)

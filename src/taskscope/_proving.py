@@ -9,7 +9,7 @@ from typing import Any
 
 from taskscope import _proving_on_trio
 from taskscope._backends import _asyncio as backend
-from taskscope._diagnosis.host import held_now, own_coroutines
+from taskscope._diagnosis.host import frames_held_on_trio, held_now, own_coroutines
 from taskscope._diagnosis.proof import NOT_HELD, Held, Proof
 from taskscope._diagnosis.reachability import prove
 from taskscope._diagnosis.registries import callbacks_of, registries_of_anyio, registries_of_asyncio
@@ -44,7 +44,7 @@ def prove_with_host(table: TaskTable, held: Held) -> Proof:
     held: what `host_as_held` has said when the body began.
     """
     if table.backend.name != backend.name:
-        return _proving_on_trio.prove_with_host(table)
+        return _proving_on_trio.prove_with_host(table, held)
     tasks = [task for task in (*table.pending(), table.host) if task is not None and backend.where_it_waits(task)]
     return _prove(tasks, (), id(table.host), held)
 
@@ -55,7 +55,8 @@ def host_as_held(table: TaskTable) -> Held:
     To be called by a coroutine that has ended when the task waits, or takes part in no more than a step.
     """
     if table.backend.name != backend.name:
-        return NOT_HELD
+        frames = frames_held_on_trio(table.backend.current_task(), sys._getframe(2))  # pyright: ignore[reportPrivateUsage]
+        return NOT_HELD._replace(frames=frames)
     aside = backend.running_tracking().ownership.aside
     registries = callbacks_of((*registries_of_asyncio(), *registries_of_anyio(), aside))
     # No variables here: they would hold the task and its frame once more.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from taskscope._backends._backend import Backend
-from taskscope._diagnosis.host import own_coroutines
-from taskscope._diagnosis.proof import Proof
+from taskscope._diagnosis.host import frames_as_held, own_coroutines
+from taskscope._diagnosis.proof import Held, Proof
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.trio_reachability import prove_trio
 from taskscope._table import AnyTask, TaskTable
@@ -23,9 +23,9 @@ def prove_while_host_waits(table: TaskTable, waited_for: object) -> Proof:
     return _within_budget(table, [waited_for, table.host, *(link.holder for link in _links(table))], None)
 
 
-def prove_with_host(table: TaskTable) -> Proof:
+def prove_with_host(table: TaskTable, held: Held) -> Proof:
     tasks = [task for task in (*table.pending(), table.host) if task is not None and table.backend.where_it_waits(task)]
-    return _prove(table.backend, tasks, (), None)
+    return _prove(table.backend, tasks, (), None, frames_as_held(table.host, held))
 
 
 def prove_all(backend: Backend) -> tuple[Proof, list[AnyTask], int]:
@@ -52,11 +52,17 @@ def _within_budget(table: TaskTable, bookkeepers: Iterable[object], opener: Any)
     return proof
 
 
-def _prove(backend: Backend, tasks: list[Any], bookkeepers: Iterable[object], opener: Any) -> Proof:
+def _prove(
+    backend: Backend,
+    tasks: list[Any],
+    bookkeepers: Iterable[object],
+    opener: Any,
+    frames: Mapping[int, int] | None = None,
+) -> Proof:
     """A proof is a gift, and no reason to fail where none can be had."""
     tracking: Any = backend.running_tracking()
     try:
-        return prove_trio(tasks, list(bookkeepers), [tracking._moved], _own_types(), opener)
+        return prove_trio(tasks, list(bookkeepers), [tracking._moved], _own_types(), opener, frames or {})
     except Exception as error:
         return Proof({}, 0, f"the search failed: {type(error).__name__}: {error}")
 

@@ -64,7 +64,7 @@ class Library:
             outcomes = Path(folder, "outcomes.jsonl")
             command = [str(place.python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "compat_recording"]
             command += [f"--compat-outcomes={outcomes}", f"--compat-root={root}", f"--basetemp={folder}/t"]
-            command += [f"--config-file={source / 'pyproject.toml'}", f"--rootdir={root}", *self.options, *_no_ipv6()]
+            command += [f"--config-file={source / 'pyproject.toml'}", f"--rootdir={root}", *self.options, *no_ipv6()]
             command += [f"--deselect={test}" for test in self.left_out]
             command += [f"--ignore={root / other}" for other in self.modules if other.startswith(f"{module}/")]
             return run_process(
@@ -85,7 +85,7 @@ def _environment(mode: str) -> dict[str, str]:
     return {**inherited, "PYTHONPATH": path, **ours}
 
 
-def _no_ipv6() -> list[str]:
+def no_ipv6() -> list[str]:
     return [] if has_ipv6() else ["-k", "not ipv6 and not dualstack"]
 
 

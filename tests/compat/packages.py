@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Package:
+    """A source distribution, and what its tests need.
+
+    Attributes:
+        build_environment: Variables with which it is built.
+    """
+
     name: str
     version: str
     sha256: str
     test_requirements: tuple[str, ...]
+    build_environment: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def folder(self) -> str:
@@ -50,14 +58,18 @@ def prepare(packages: Iterable[Package], folder: Path) -> Place:
     pip = (str(place.python), "-m", "pip", "--quiet", "--disable-pip-version-check")
     pins = folder / "pins.txt"
     pins.write_text("".join(f"{p.name}=={p.version} --hash=sha256:{p.sha256}\n" for p in packages), encoding="utf-8")
-    _run(*pip, "download", "--no-deps", "--no-binary", ":all:", "--dest", str(folder), "--requirement", str(pins))
+    # Not ":all:", or what they are built with would be built from its sources as well.
+    from_source = ",".join(package.name for package in packages)
+    _run(*pip, "download", "--no-deps", "--no-binary", from_source, "--dest", str(folder), "--requirement", str(pins))
     archives = [folder / f"{package.folder}.tar.gz" for package in packages]
-    _run(*pip, "install", *map(str, archives), *{need for package in packages for need in package.test_requirements})
+    needs = {need for package in packages for need in package.test_requirements}
+    variables = dict(entry for package in packages for entry in package.build_environment.items())
+    _run(*pip, "install", *map(str, archives), *needs, variables=variables)
     for archive in archives:
         with tarfile.open(archive) as opened:
             opened.extractall(place.sources, filter="data")
     return place
 
 
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+def _run(*command: str, variables: Mapping[str, str] | None = None) -> None:
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, env={**os.environ, **(variables or {})})

@@ -32,9 +32,12 @@ _MARK = "_taskscope_mark"
 
 
 class _Mark(NamedTuple):
-    """What a factory made here is known by. A mere attribute would not do: `functools.wraps` copies it to wrappers."""
+    """What a factory made here is known by. A mere attribute would not do: `functools.wraps` copies it to wrappers.
 
-    factory: Factory
+    It names its factory weakly, or with every loop a cycle would be left to the collector.
+    """
+
+    factory: weakref.ref[Factory]
     ownership: Ownership
     replaced: Factory | None
 
@@ -133,7 +136,7 @@ class LoopTracking:
         if current is None:
             if self._plain is None:
                 self._plain = _plain_factory(self.ownership, 2 if isinstance(loop, asyncio.BaseEventLoop) else 1)
-                setattr(self._plain, _MARK, _Mark(self._plain, self.ownership, None))
+                setattr(self._plain, _MARK, _Mark(weakref.ref(self._plain), self.ownership, None))
             self.factory = self._plain
             loop.set_task_factory(self._plain)
             return
@@ -145,7 +148,7 @@ class LoopTracking:
             factory = _eager_factory(self.ownership, current.__closure__[0].cell_contents)
         else:
             factory = _chained_factory(self.ownership, current)
-        setattr(factory, _MARK, _Mark(factory, self.ownership, current))
+        setattr(factory, _MARK, _Mark(weakref.ref(factory), self.ownership, current))
         self.factory = factory
         loop.set_task_factory(factory)
 
@@ -158,7 +161,7 @@ class LoopTracking:
 
 def _mark_of(factory: Any) -> Any:
     mark = getattr(factory, _MARK, None)
-    return mark if isinstance(mark, _Mark) and mark.factory is factory else None
+    return mark if isinstance(mark, _Mark) and mark.factory() is factory else None
 
 
 # The tracking that was asked for last, beside its loop: mostly there is one loop, and a weak dictionary is slow.

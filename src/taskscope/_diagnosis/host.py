@@ -14,6 +14,7 @@ from collections.abc import Container
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, Final
 
+from taskscope._diagnosis import trio_tasks
 from taskscope._diagnosis.awaitables import coroutine_of
 from taskscope._diagnosis.awaiting import code_that_awaits, references_of
 from taskscope._diagnosis.folding import is_own
@@ -56,15 +57,9 @@ def held_now(task: asyncio.Task[Any] | None, frame: FrameType | None, registries
     if task is None:
         return NOT_HELD
     coroutine = coroutine_of(task)
-    outermost = coroutine.cr_frame if type(coroutine) is CoroutineType else None
-    frames: list[int] = []
-    while frame is not None and frame.f_code.co_flags & _SUSPENDABLE:
-        frames.append(sys.getrefcount(frame) - _OWN - 1 - (frame is outermost))
-        is_last = frame is outermost
-        frame = frame.f_back
-        if is_last:
-            break
-    del outermost
+    given = [frame]
+    del frame  # or it would be held once more
+    frames, frame = _frames_held(coroutine, given)
     steps = 0  # frames of the task itself, where that is in pure Python
     called = None
     while frame is not None and frame.f_code.co_filename == asyncio.tasks.__file__:
@@ -82,7 +77,37 @@ def held_now(task: asyncio.Task[Any] | None, frame: FrameType | None, registries
         of_coroutine = 0  # its maker has it for the first step, and nobody knows for how long
     references -= references_of(code_that_awaits(task), task)
     weak_references = count_strange_references(task, registries) or 0
-    return Held(max(0, references), weak_references, max(0, of_coroutine), tuple(reversed(frames)))
+    return Held(max(0, references), weak_references, max(0, of_coroutine), frames)
+
+
+def frames_held_on_trio(task: Any, frame: FrameType | None) -> tuple[int, ...]:
+    """The frames alone, as `Held` has them: a traceback of something that was over before the body began holds them."""
+    given = [frame]
+    del frame
+    return _frames_held(trio_tasks.coroutine_of(task), given)[0]
+
+
+def _frames_held(coroutine: object, given: list[FrameType | None]) -> tuple[tuple[int, ...], FrameType | None]:
+    """Also the frame of whoever runs the outermost one.
+
+    given: the innermost frame, which is taken out.
+    """
+    frame = given.pop()
+    outermost = coroutine.cr_frame if type(coroutine) is CoroutineType else None
+    frames: list[int] = []
+    while frame is not None and frame.f_code.co_flags & _SUSPENDABLE:
+        frames.append(sys.getrefcount(frame) - _OWN - 1 - (frame is outermost))
+        is_last = frame is outermost
+        frame = frame.f_back
+        if is_last:
+            break
+    return tuple(reversed(frames)), frame
+
+
+def frames_as_held(host: Any, held: Held) -> dict[int, int]:
+    """The ids of a host's outermost frames, with how many references to each there were when its body began."""
+    found = zip(() if host is None else task_chain(host).links, held.frames, strict=False)
+    return {id(_frame_of(link.holder)): number for link, number in found}
 
 
 def code_of_host(tasks: list[Any], host: int | None, held: Held) -> tuple[list[int], list[int], set[int]]:

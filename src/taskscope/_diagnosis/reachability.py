@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import gc
 import itertools
-import sysconfig
+import sys
 import weakref
 from collections.abc import Callable, Container, Iterable, Sequence
 from functools import partial
@@ -61,7 +61,8 @@ _name: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__
 
 callback_of: Final[Callable[[object], object]] = weakref.ref.__dict__["__callback__"].__get__
 
-FREE_THREADED: Final = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+# Not by sysconfig: it asks the disk when it is imported, and this is imported on a loop that must not be blocked.
+FREE_THREADED: Final = "free-threading build" in sys.version
 
 
 def prove(

@@ -11,7 +11,7 @@ import gc
 import itertools
 import sys
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, final
 
 from taskscope._diagnosis.awaitables import field_of
@@ -52,6 +52,7 @@ def prove_trio(
     registries: Iterable[Any] = (),
     own_types: tuple[type, ...] = (),
     opener: Any = None,
+    frames: Mapping[int, int] | None = None,
 ) -> Proof:
     """The tasks of a list that nothing outside of them can wake. All of them are to be of one run of Trio's.
 
@@ -62,6 +63,8 @@ def prove_trio(
     bookkeepers, registries, own_types: as for `prove`.
     opener: a task that is alive, and of which it is known that it will do nothing to the nurseries and cancel scopes
         that it is in, but to leave them.
+    frames: ids of frames of the tasks, and how many references to each, beside its coroutine's, wake nobody: they were
+        there when the body in question began, from tracebacks of what was over by then.
     """
     if FREE_THREADED:
         return Proof({}, 0, "reference counts are not exact on this build of Python")
@@ -70,7 +73,7 @@ def prove_trio(
     tasks[:] = [task for task in tasks if _may_be_stuck(task)]
     if not tasks:
         return Proof({}, 0)
-    search = _Search(tasks, bookkeepers, registries, own_types, opener)
+    search = _Search(tasks, bookkeepers, registries, own_types, opener, frames or {})
     collecting = gc.isenabled()
     gc.disable()  # or a finalizer could change what is being looked at
     try:
@@ -98,8 +101,10 @@ class _Search:
         registries: Iterable[Any],
         own_types: tuple[type, ...],
         opener: Any,
+        frames: Mapping[int, int],
     ) -> None:
         self._tasks = tasks
+        self._frames = frames
         self._parents = waiting_parents_of(tasks)
         self._runner = tasks[0]._runner
         generators: Any = getattr(self._runner.asyncgens, "alive", None)
@@ -148,6 +153,10 @@ class _Search:
                 found[place] -= number
         if any(number < 0 for number in found):
             raise RuntimeError("more references are known than there are")
+        for key, number in self._frames.items():
+            place = graph.position.get(key, -1)
+            if place >= 0 and found[place] <= number:
+                found[place] = 0
         return found
 
     def _add_ways_of_tasks(self, tasks: Iterable[Any]) -> None:

@@ -13,10 +13,12 @@ from taskscope._backends._here import backend_here
 from taskscope._closing import Claims
 from taskscope._decorator import step_by_step
 from taskscope._steps import ScopedSteps
+from taskscope._table import TaskTable
 from taskscope.pytest_plugin._judging import Collect, judge
 from taskscope.pytest_plugin._owners import Owner
 
 FindOwner = Callable[[], Owner | None]
+Before = Callable[[], TaskTable | None]
 
 
 @final
@@ -28,11 +30,12 @@ class Judge:
         self.tell = tell
 
 
-def with_steps(function: Any, find_owner: FindOwner, judged_by: Judge, before: Callable[[], None]) -> Any:
+def with_steps(function: Any, find_owner: FindOwner, judged_by: Judge, before: Before) -> Any:
     """The fixture's function with its steps in the scope of its owner; the very function where it is not async.
 
     find_owner: who owns what it spawns. It is asked at every call, for plugins keep the function for later ones.
-    before: called on its loop, before its first step.
+    before: called on its loop, before its first step. It returns who answers for what is spawned when the owner has
+        been judged, if anybody does.
     """
     inner = getattr(function, "__func__", function)
     if inspect.isasyncgenfunction(inner):
@@ -45,15 +48,14 @@ def with_steps(function: Any, find_owner: FindOwner, judged_by: Judge, before: C
     return types.MethodType(wrapped, function.__self__) if inner is not function else wrapped
 
 
-def _one_step(function: Any, find_owner: FindOwner, before: Callable[[], None]) -> Any:
+def _one_step(function: Any, find_owner: FindOwner, before: Before) -> Any:
     @functools.wraps(function)
     async def setup(*args: Any, **kwargs: Any) -> Any:
         owner = find_owner()
         if owner is None or not owner.is_tagging:
             return await function(*args, **kwargs)
-        before()
         steps: Any = None
-        scope = ScopedSteps(owner.scope_on(backend_here()), steps, is_on=True)
+        scope = ScopedSteps(owner.scope_on(backend_here(), before()), steps, is_on=True)
         return await scope.step(functools.partial(function, *args, **kwargs))
 
     return setup
@@ -63,7 +65,7 @@ def _one_step(function: Any, find_owner: FindOwner, before: Callable[[], None]) 
 class _FixtureSteps:
     """The steps of an asynchronous generator fixture. At their end the fixture is judged."""
 
-    def __init__(self, steps: Any, owner: Owner | None, judged_by: Judge, before: Callable[[], None]) -> None:
+    def __init__(self, steps: Any, owner: Owner | None, judged_by: Judge, before: Before) -> None:
         self._steps = steps
         self._owner = owner
         self._judged_by = judged_by
@@ -75,9 +77,8 @@ class _FixtureSteps:
             scope: Any = None
             return ScopedSteps(scope, self._steps)
         owner.values.append(self._steps)
-        if owner.is_tagging:
-            self._before()
-        return ScopedSteps(owner.scope_on(backend_here()), self._steps, is_on=owner.is_tagging)
+        heir = self._before() if owner.is_tagging else None
+        return ScopedSteps(owner.scope_on(backend_here(), heir), self._steps, is_on=owner.is_tagging)
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -85,6 +86,7 @@ class _FixtureSteps:
         owner = self._owner
         if owner is None or isinstance(exc, GeneratorExit):
             return
+        owner.is_judged = True
         table = owner.table_on(backend_here())
         pending = table.pending()
         if pending:

@@ -39,9 +39,8 @@ def _hand_over(task: AnyTask, source: TaskTable, scope: TaskScope) -> None:
 
 def judge_from_outside(owner: Owner, claims: Claims | None, tell: Collect) -> None:
     """The same for all that an owner has on asyncio, where no loop runs. What is on a closed loop nobody can judge."""
-    table = owner.asyncio_table
     by_loop: dict[asyncio.AbstractEventLoop, list[AnyTask]] = {}
-    pending = table.pending()
+    pending = owner.pending_on_asyncio()
     while pending:
         by_loop.setdefault(pending[-1].get_loop(), []).append(pending.pop())
     for loop in list(by_loop):

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import sys
 import weakref
-from asyncio import runners
+from asyncio import base_events, runners
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, final
@@ -14,7 +14,7 @@ from typing import Any, final
 from taskscope._backends import _asyncio
 from taskscope._backends._factory import tracking_of
 from taskscope._backends._here import backend_here
-from taskscope._table import TaskTable
+from taskscope._table import TaskTable, tag
 from taskscope.pytest_plugin._owners import Owner
 from taskscope.pytest_plugin._settings import Settings
 
@@ -64,28 +64,29 @@ class Loops:
         with suppress(AttributeError):
             loop.close = close  # type: ignore[method-assign]
 
-    def hold_running(self) -> None:
-        """The same for the loop, or the run of Trio's, that runs now."""
+    def hold_running(self) -> TaskTable | None:
+        """The same for the loop, or the run of Trio's, that runs now.
+
+        Returns who answers there for what is spawned in a scope's context when the scope has ended, if anybody does.
+        """
         backend = backend_here()
         if backend is _asyncio:
-            self.hold(asyncio.get_running_loop())
-            return
+            loop = asyncio.get_running_loop()
+            self.hold(loop)
+            owner = self._held.get(loop)
+            return None if owner is None else owner.table_on(_asyncio)
         tracking = backend.running_tracking()
         if tracking not in self._runs:
             tracking.acquire()  # and never released: the run ends
             self._runs.add(tracking)
-
-    def late_table(self) -> TaskTable | None:
-        """Who answers on the running loop for what is spawned in a scope's context when the scope has ended."""
-        if backend_here() is not _asyncio:
-            return None
-        owner = self._held.get(asyncio.get_running_loop())
-        return None if owner is None else owner.table_on(_asyncio)
+        return None
 
     def patch(self) -> None:
         """Has `asyncio.Runner`, and with it `asyncio.run`, tell of what it runs and when it closes its loop."""
         self._replace(runners.Runner, "close", self._closing_first)
         self._replace(runners.Runner, "run", self._holding_first)
+        # Of uvloop's loops, which are in C, those are seen that a Runner or a fixture has made.
+        self._replace(base_events.BaseEventLoop, "run_until_complete", self._holding_own_loop_first)
 
     def patch_trio(self) -> Callable[[], None]:
         """The same for `trio.run`, if anybody has imported Trio. What takes it back is returned."""
@@ -138,16 +139,31 @@ class Loops:
             __tracebackhide__ = True
             if not asyncio.iscoroutine(coro) or asyncio._get_running_loop() is not None:
                 return original(runner, coro, **kwargs)
-            with suppress(RuntimeError):  # closed: the original says so
+            try:
                 self.hold(runner.get_loop())
+            except RuntimeError:  # closed: the original says so, and nothing of ours may be left that was never awaited
+                return original(runner, coro, **kwargs)
 
             async def main() -> Any:
                 return await coro
 
+            # What the task runs is called so in its repr, and in reports of those that it outlives.
+            given: Any = coro
+            main.__name__, main.__qualname__ = given.__name__, given.__qualname__
             wrapped = self._wrap_main(main)
             return original(runner, coro if wrapped is main else wrapped(), **kwargs)
 
         return run
+
+    def _holding_own_loop_first(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def run_until_complete(loop: asyncio.AbstractEventLoop, future: Any) -> Any:
+            __tracebackhide__ = True
+            if tag.get(None) is not None:  # a loop that a test or fixture has made for itself
+                self.hold(loop)
+            return original(loop, future)
+
+        return run_until_complete
 
     def _running_wrapped(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)

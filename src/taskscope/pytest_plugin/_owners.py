@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from types import CodeType
 from typing import Any, final
 
 from taskscope._backends import _asyncio
 from taskscope._backends._backend import Backend
 from taskscope._closing import Claims
-from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.tasks import coroutine_of
 from taskscope._scope import TaskScope
 from taskscope._table import AnyTask, TaskTable
-from taskscope.pytest_plugin._reach import first_reaching, methods_objects
+from taskscope.pytest_plugin._named import named_by, with_namespace
+from taskscope.pytest_plugin._reach import first_reaching
 from taskscope.pytest_plugin._settings import Settings
+from taskscope.pytest_plugin._traces import traces
 
 
 @final
@@ -24,11 +26,15 @@ class Owner:
 
     Attributes:
         name: What reports call it.
-        kind: `"test"`, `"fixture"` or `"case"`.
+        kind: `"test"`, `"fixture"`, `"case"`, or `"loop"` for what is spawned when whoever spawns it has been judged.
         settings: What holds for it.
-        values: What it has made: whatever these lead to is its own.
+        values: What it has made, and what is called when it is torn down: whatever these lead to is its own.
+        function: A fixture's function: whatever the globals that it names lead to is its own, too.
         is_tagging: Whether what it spawns can be tagged. pytest-trio runs fixtures side by side in one context, where a
             tag of one would be another's.
+        is_judged: Whether it has been torn down. It can end nothing any more, and nobody's task is its.
+        mains: Tasks that are not asked for, because they run what `asyncio.run` was given: that ends them itself, also
+            where it was interrupted.
     """
 
     def __init__(self, name: str, kind: str, settings: Settings, defined_at: tuple[CodeType, int]) -> None:
@@ -37,33 +43,51 @@ class Owner:
         self.settings = settings
         self.defined_at = defined_at
         self.values: list[object] = []
+        self.function: object = None
         self.is_tagging = True
+        self.is_judged = False
+        self.mains: weakref.WeakSet[AnyTask] = weakref.WeakSet()
         self._holding: dict[str, TaskScope] = {}
 
-    def scope_on(self, backend: Backend) -> TaskScope:
-        """The scope that holds its tasks of one library."""
+    def scope_on(self, backend: Backend, heir: TaskTable | None = None) -> TaskScope:
+        """The scope that holds its tasks of one library.
+
+        heir: who answers for what is spawned in its context when it has been let go. None: nobody, or who did before.
+        """
         scope = self._holding.get(backend.name)
         if scope is None:
             scope = TaskScope._of(self.settings.policy, self.name, self.defined_at)  # pyright: ignore[reportPrivateUsage]
             scope._open_to_hold(backend)  # pyright: ignore[reportPrivateUsage]
             self._holding[backend.name] = scope
+        if heir is not None:
+            scope._table.parent = heir  # pyright: ignore[reportPrivateUsage]
         return scope
 
     def table_on(self, backend: Backend) -> TaskTable:
         return self.scope_on(backend)._table  # pyright: ignore[reportPrivateUsage]
 
-    @property
-    def asyncio_table(self) -> TaskTable:
-        return self.table_on(_asyncio)
-
     def pending(self) -> list[AnyTask]:
-        return [task for table in self._tables() for task in table.pending()]
+        return [task for table in self._tables() for task in table.pending() if task not in self.mains]
 
-    def pending_on(self, loop: asyncio.AbstractEventLoop) -> list[AnyTask]:
+    def pending_on_asyncio(self) -> list[AnyTask]:
         scope = self._holding.get(_asyncio.name)
         if scope is None:
             return []
-        return [task for task in scope._table.pending() if task.get_loop() is loop]  # pyright: ignore[reportPrivateUsage]
+        return [task for task in scope._table.pending() if task not in self.mains]  # pyright: ignore[reportPrivateUsage]
+
+    def pending_on(self, loop: asyncio.AbstractEventLoop) -> list[AnyTask]:
+        pending = [task for task in self.pending_on_asyncio() if task.get_loop() is loop]
+        if self.kind != "loop":
+            return pending
+        # What comes from no closed scope has been handed off, by somebody who has said why it lives on.
+        return [task for task in pending if self.table_on(_asyncio).closed_scope_of(task) is not None]
+
+    def let_ended_go(self) -> None:
+        """Holds only what is pending: a task that has ended holds its loop, which its test may want to see go."""
+        for table in self._tables():
+            for task in list(table.rows):
+                if table.backend.is_done(task):
+                    table.take(task)
 
     def let_go(self) -> None:
         """Holds nothing any more. What is spawned under its tag from here on goes to the next one outside."""
@@ -75,11 +99,14 @@ class Owner:
 
     def starts(self) -> list[object]:
         """Where a walk begins that looks for what is this owner's."""
-        return [*self.values, *self.pending()]
+        values = [part for value in self.values for part in with_namespace(value)]
+        return [*values, *named_by(self.function), *self.pending()]
 
 
 def claims_of(
-    owners: Iterable[Owner], values: Mapping[str, object] | None = None, *, avoid: Iterable[object] = ()
+    owners: Callable[[], Iterable[Owner]],
+    values: Mapping[str, object] | None = None,
+    instance: object | None = None,
 ) -> Claims:
     """Which of a test's or fixture's tasks are the given owners'.
 
@@ -87,28 +114,38 @@ def claims_of(
     takes all that is pending for the test's own accused the handlers and jobs of servers, schedulers and clients that
     fixtures had made, and would have ended.)
 
-    owners: in the order of their setup. The first that leads to a task is the last that is torn down, so it has it.
+    Where more than one leads to a task the nearest has it. When that one is judged it is asked again who has what it
+    has not ended, and so on to the last that is torn down.
+
+    owners: gives them, also those that a test has asked for in its body.
     values: arguments of the test by the name of the fixture, where they are not the values that pytest knows.
-    avoid: what belongs to the test itself.
+    instance: of the test's class, if it has one.
     """
-    ordered = list(owners)
     given = values or {}
-    avoided = list(avoid)
 
     def claims(tasks: list[AnyTask]) -> Mapping[AnyTask, tuple[TaskTable, str]]:
-        traces = {task: _traces(task) for task in tasks}
-        targets = {trace for found in traces.values() for trace in found}
+        ordered = [owner for owner in owners() if not owner.is_judged]
+        traces_of = {task: traces(task, instance) for task in tasks}
+        avoid = _ids_of_running()
         sources = [(owner, [*owner.starts(), *_value(given, owner)]) for owner in ordered]
-        found = first_reaching(sources, targets, {id(obj) for obj in _running_and(avoided)})
-        taken: dict[AnyTask, tuple[TaskTable, str]] = {}
-        for task, ids in traces.items():
-            takers = [owner for owner in ordered if any(found.get(trace) is owner for trace in ids)]
-            if takers:
-                backend = _backend_of(task)
-                taken[task] = (takers[0].table_on(backend), f"{takers[0].name} has it, and is to end it")
-        return taken
+        taken: dict[AnyTask, Owner] = {}
+        while sources:
+            newly = first_reaching(sources, traces_of, avoid)
+            taken.update(newly)
+            for task in newly:
+                del traces_of[task]
+            # What a task of an owner's holds it has as well.
+            sources = [(owner, held) for owner in ordered if (held := _tasks_of(owner, newly))]
+        return {
+            task: (owner.table_on(_backend_of(task)), f"{owner.name} has it, and is to end it")
+            for task, owner in taken.items()
+        }
 
     return claims
+
+
+def _tasks_of(owner: Owner, taken: Mapping[AnyTask, Owner]) -> list[object]:
+    return [task for task, taker in taken.items() if taker is owner]
 
 
 def _value(values: Mapping[str, object], owner: Owner) -> list[object]:
@@ -123,26 +160,12 @@ def _backend_of(task: AnyTask) -> Backend:
     return backend
 
 
-def _running_and(avoided: list[object]) -> list[object]:
+def _ids_of_running() -> set[int]:
+    """What runs now is no way to a task: it is the test itself, or what runs tests and fixtures alike."""
     from taskscope._backends._here import backend_here
 
     try:
         running: Any = backend_here().current_task()
     except RuntimeError:
-        return avoided
-    return [*avoided, running, coroutine_of(running)]
-
-
-def _traces(task: AnyTask) -> set[int]:
-    """Ids of what stands for a task: itself, its coroutines, and the objects whose methods they are."""
-    holders = [link.holder for link in task_chain(task).links]
-    frames = [frame for holder in holders if (frame := _frame_of(holder)) is not None]
-    return {id(task), *map(id, holders), *map(id, methods_objects(frames))}
-
-
-def _frame_of(holder: Any) -> Any:
-    for name in ("cr_frame", "gi_frame", "ag_frame"):
-        frame = getattr(holder, name, None)
-        if frame is not None:
-            return frame
-    return None
+        return set()
+    return {id(running), id(coroutine_of(running))}

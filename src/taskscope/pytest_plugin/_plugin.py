@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, final
@@ -13,6 +14,7 @@ import pytest
 from taskscope._backends import _asyncio
 from taskscope._closing import Claims
 from taskscope._decorator import defined_where
+from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._table import set_tag, tag
 from taskscope.pytest_plugin._fixtures import Judge, with_steps
 from taskscope.pytest_plugin._judging import judge_from_outside, judge_on
@@ -40,6 +42,8 @@ class Enforcement:
         # The fixtures that are set up, in that order.
         self._fixtures: dict[Any, Owner] = {}
         self._run: TestRun | None = None
+        if self._settings.default.policy.watch is not None:
+            importlib.import_module("taskscope._body")  # or the first test would, on its loop, which may be slow to
         self._loops.patch()
 
     def pytest_unconfigure(self) -> None:
@@ -61,11 +65,13 @@ class Enforcement:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Generator[None, Any, Any]:
+        __tracebackhide__ = True
         settings = self._settings.of(request.node)
         if settings is None:
             return (yield)
         function = fixturedef.func
         owner = Owner(f"fixture {fixturedef.argname}", "fixture", settings, defined_where(function))
+        owner.function = function
         self._fixtures[fixturedef] = owner
         find_owner = functools.partial(self._fixtures.get, fixturedef)
         wrapped = with_steps(function, find_owner, self._judge, self._loops.hold_running)
@@ -79,9 +85,12 @@ class Enforcement:
                 fixturedef.func = function
         # What it has asked for meanwhile is torn down after it.
         self._fixtures[fixturedef] = self._fixtures.pop(fixturedef)
-        owner.values.append(value)
-        owner.is_tagging = not type(value).__module__.startswith("pytest_trio")
-        if isinstance(value, asyncio.AbstractEventLoop):
+        # pytest has no public name for a fixture's finalizers, among which is the generator that a sync one is.
+        finalizers: Any = getattr(fixturedef, "_finalizers", None)
+        owner.values += (value, finalizers)
+        # A fixture's value is not asked for its class: that can be a property of a user's.
+        owner.is_tagging = module_of(class_of(value)) != "pytest_trio.plugin"
+        if issubclass(class_of(value), asyncio.AbstractEventLoop):
             self._loops.hold(value)
         return value
 
@@ -90,21 +99,24 @@ class Enforcement:
         if owner is None:
             return
         if owner.pending():
-            judge_from_outside(owner, claims_of(self._fixtures.values()), self.outcomes.collect)
+            judge_from_outside(owner, claims_of(self._fixtures.values), self.outcomes.collect)
         owner.let_go()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        __tracebackhide__ = True
         with self.outcomes.phase(item, "setup"):
             return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        __tracebackhide__ = True
         with self.outcomes.phase(item, "teardown"):
             return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        __tracebackhide__ = True
         settings = self._settings.of(item)
         if settings is None or not isinstance(item, pytest.Function):
             return (yield)
@@ -140,7 +152,7 @@ class Enforcement:
         run.ended_early = None
 
     def _claims_of_others(self, owner: Owner) -> Claims:
-        return claims_of(other for other in self._fixtures.values() if other is not owner)
+        return claims_of(lambda: [other for other in self._fixtures.values() if other is not owner])
 
     def _loop_closes(self, loop: asyncio.AbstractEventLoop, beside: Owner) -> None:
         """What a loop that is closed would silently cancel is judged first, whosever it is."""
@@ -152,6 +164,7 @@ class Enforcement:
             if tasks:
                 with self._our_time():
                     judge_on(loop, owner, tasks, None, self.outcomes.collect)
+            owner.let_ended_go()
 
     def _our_time(self) -> AbstractContextManager[None]:
         return nullcontext() if self._run is None else self._run.time.spent()

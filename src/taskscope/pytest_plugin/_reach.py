@@ -5,29 +5,38 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import sys
 import types
 import weakref
-from collections.abc import Collection, Iterable
-from typing import Any, Final
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import chain, islice
+from typing import Any, Final, TypeVar
 
+from taskscope._diagnosis.awaitables import UNKNOWN, field_of, fields
+from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._diagnosis.tasks import coroutine_of, is_task
-from taskscope._scope import TaskScope
-from taskscope._table import TaskTable
+from taskscope._diagnosis.trio_tasks import is_trio_task
 
-# Where a task group keeps its tasks: its other attributes lead to who has opened it.
-_TASKS_OF_GROUP: Final = {"TaskGroup": "_tasks", "Nursery": "_children"}
+T = TypeVar("T")
 
-LIMIT = 20_000
-"""Objects looked at in one walk. What lies further is not found."""
+OBJECTS: Final = 20_000
+"""Objects that one walk comes to. What lies further is not found."""
 
-# Ways that lead everywhere, or back into the machinery that runs the tests. And those on which a thing leads to who
-# waits for it: that a test's task waits for something of a fixture's does not make it the fixture's.
-_STOPS: tuple[type, ...] = (
+REFERENCES: Final = 10 * OBJECTS
+"""References that one walk looks at: most lead to numbers and strings, which are not walked to, or back."""
+
+TURN: Final = 500
+"""References that a walk looks at before it is another one's turn."""
+
+_NOTHING: Final = 0  # no object's id
+
+# Ways that lead everywhere. And futures, by which a thing leads to who waits for it: that a test's task waits for
+# something of a fixture's does not make it the fixture's.
+_STOPS: Final[tuple[type, ...]] = (
     types.ModuleType,
     type,
     types.CodeType,
     types.FrameType,
-    types.BuiltinFunctionType,
     weakref.ReferenceType,
     weakref.ProxyType,
     weakref.CallableProxyType,
@@ -36,85 +45,135 @@ _STOPS: tuple[type, ...] = (
     contextvars.Token,
     asyncio.AbstractEventLoop,
     asyncio.Runner,
-    TaskScope,
-    TaskTable,
+    asyncio.Future,
     str,
     bytes,
     int,
     float,
     complex,
-    bool,
     type(None),
 )
-_TESTING = ("_pytest", "pluggy", "pytest", "_hypothesis", "hypothesis", "xdist", "logging")
-_LIBRARIES = ("anyio", "trio")
-_HOLDERS = ("TaskGroup", "Nursery", "Task", "BlockingPortal")
+# Whose objects lead back into the machinery that runs the tests, or to us, who hold all tasks.
+_MACHINERY: Final = frozenset(
+    {"_pytest", "pytest", "pytest_asyncio", "pluggy", "hypothesis", "xdist", "logging", "taskscope"}
+)
+# Objects of these libraries lead to the tasks that wait for them, save for those by which tasks can be ended.
+_LIBRARIES: Final = frozenset({"anyio", "trio"})
+_HOLDERS: Final = frozenset({"TaskGroup", "Nursery", "Task", "TaskHandle", "BlockingPortal"})
+
+# What `asyncio.gather` returns: to cancel it cancels all that it waits for.
+_GATHERING: Final[Any] = vars(asyncio.tasks)["_GatheringFuture"]
+
+# Where a task group keeps who has opened it.
+_PARENT_TASK: Final = "_parent_task"
+
+_WEAK: Final = (weakref.WeakSet, weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
+_referent: Final[Callable[[object], object]] = vars(weakref.ReferenceType)["__call__"]
+
+_mro: Final = type.__dict__["__mro__"].__get__
+_name: Final = type.__dict__["__name__"].__get__
 
 
 def first_reaching(
-    sources: Iterable[tuple[Any, Iterable[object]]], targets: Collection[int], avoid: Collection[int] = ()
-) -> dict[int, Any]:
-    """Which source is the first that leads to each target.
+    sources: Iterable[tuple[Any, Iterable[object]]],
+    targets: Mapping[T, Collection[int]],
+    avoid: Collection[int] = (),
+) -> dict[T, Any]:
+    """Which source is the first to come to each target. They take turns: a large one is not to hold up the others.
 
-    sources: names, each with the objects at which its walks begin, in the order of their right.
-    targets: ids of what is looked for.
+    sources: names, each with the objects at which its walk begins.
+    targets: each with the ids of what stands for it: to come to one of these will do.
     avoid: ids of objects past which no walk goes.
     """
-    found: dict[int, Any] = {}
-    seen: set[int] = set(avoid)
-    for name, starts in sources:
-        ahead = [start for start in starts if id(start) not in seen and not _is_stop(start)]
-        seen.update(map(id, ahead))
-        while ahead and len(seen) < LIMIT and len(found) < len(targets):
-            following: list[object] = []
-            for obj in ahead:
-                if id(obj) in targets:
-                    found.setdefault(id(obj), name)
-                for referent in _referents(obj):
-                    if id(referent) not in seen and not _is_stop(referent):
-                        seen.add(id(referent))
-                        following.append(referent)
-            ahead = following
-        for obj in ahead:
-            if id(obj) in targets:
-                found.setdefault(id(obj), name)
+    found: dict[T, Any] = {}
+    standing_for: dict[int, list[T]] = {}
+    for target, ids in targets.items():
+        for each in ids:
+            standing_for.setdefault(each, []).append(target)
+    seen = set(avoid)
+    stops: dict[type, bool] = {}
+    ahead = [(name, _walk(starts, seen, stops)) for name, starts in sources]
+    while ahead and len(found) < len(targets):
+        for name, walk in list(ahead):
+            turn = list(islice(walk, TURN))
+            if not turn:
+                ahead.remove((name, walk))
+            for met in turn:
+                for target in standing_for.get(met, ()):
+                    found.setdefault(target, name)
     return found
 
 
-def _is_stop(obj: object) -> bool:
-    kind = type(obj)
+def _walk(starts: Iterable[object], seen: set[int], stops: dict[type, bool]) -> Iterator[int]:
+    """Goes along references, nearest things first, and yields for each the id of what it comes to there, if it is new.
+
+    Of classes, too: no walk goes through one, but tasks can be theirs.
+
+    seen: ids of what any walk has come to, where no other need go.
+    stops: whether walks stop at objects of a class, as far as that has been asked.
+    """
+    came_to: list[object] = []
+    looked_at = 0
+    for held in chain([starts], map(_referents, came_to)):  # which grows meanwhile
+        for obj in held:
+            looked_at += 1
+            if looked_at > REFERENCES or len(came_to) >= OBJECTS:
+                return
+            kind = class_of(obj)
+            is_stop = stops.get(kind)
+            if is_stop is None:
+                is_stop = stops[kind] = _is_stop(kind)
+            if not is_stop and id(obj) not in seen:
+                seen.add(id(obj))
+                came_to.append(obj)
+                yield id(obj)
+            else:
+                yield id(obj) if issubclass(kind, type) else _NOTHING
+
+
+def _is_stop(kind: type) -> bool:
     if issubclass(kind, _STOPS):
-        return True
-    module = kind.__module__
-    if type(module) is not str:
-        return False
-    if module.partition(".")[0] in _LIBRARIES:
-        return kind.__name__ not in _HOLDERS
-    return module.startswith(_TESTING) or (issubclass(kind, asyncio.Future) and not is_task(obj))
+        return not (issubclass(kind, asyncio.Task) or kind is _GATHERING)
+    modules = [(module_of(base) or "").partition(".")[0] for base in _mro(kind)]
+    if modules[0] in _LIBRARIES:
+        return _name(kind) not in _HOLDERS
+    return not _MACHINERY.isdisjoint(modules)
 
 
-def _referents(obj: Any) -> list[object]:
-    if type(obj) is types.FunctionType:
+def _referents(obj: Any) -> Iterable[object]:
+    """What an object holds, as far as a walk goes on there. Nothing of a user's code is called."""
+    kind = class_of(obj)
+    if kind is types.FunctionType:
         # Not its globals: they are its module.
         return [obj.__closure__, obj.__defaults__, obj.__kwdefaults__, obj.__dict__]
+    if kind in _WEAK:
+        return _alive_in(obj)
+    if is_trio_task(obj):
+        # Not its nursery and the like, which lead to those that it runs beside.
+        return [coroutine_of(obj), _held(obj, "_child_nurseries")]
     if is_task(obj):
-        # Not its callbacks, its nursery and the like, which lead to those that it runs beside.
-        return [coroutine_of(obj), *getattr(obj, "child_nurseries", ())]
-    tasks: Any = getattr(obj, _TASKS_OF_GROUP.get(type(obj).__name__, ""), None)
-    return gc.get_referents(obj) if type(tasks) is not set else [*tasks]
+        return [coroutine_of(obj)]
+    if kind is _GATHERING:
+        return [obj._children]
+    if _is_nursery(kind):
+        return [_held(obj, "_children")]
+    if issubclass(kind, asyncio.TaskGroup):
+        return [value for name, value in fields(obj).items() if name != _PARENT_TASK]
+    return gc.get_referents(obj)
 
 
-def methods_objects(frames: Iterable[types.FrameType]) -> list[object]:
-    """The objects whose methods run in some frames."""
-    return [found for frame in frames if (found := _methods_object(frame)) is not None]
+def _alive_in(container: object) -> list[object]:
+    """What a weak collection holds: who has that has its members, and can end them."""
+    data: Any = fields(container).get("data", ())
+    parts: list[object] = [*data, *data.values()] if type(data) is dict else [*data]  # pyright: ignore[reportUnknownMemberType]
+    return [_referent(part) if issubclass(class_of(part), weakref.ReferenceType) else part for part in parts]
 
 
-def _methods_object(frame: types.FrameType) -> object | None:
-    code = frame.f_code
-    if not code.co_argcount:
-        return None
-    obj = frame.f_locals.get(code.co_varnames[0])
-    of_class = code.co_qualname.rpartition(".")[0].rpartition(".")[2]
-    if obj is None or _is_stop(obj) or not of_class:
-        return None
-    return obj if any(kind.__name__ == of_class for kind in type(obj).__mro__) else None
+def _is_nursery(kind: type) -> bool:
+    trio = sys.modules.get("trio")
+    return trio is not None and kind is vars(trio).get("Nursery")
+
+
+def _held(obj: object, name: str) -> object:
+    value = field_of(obj, name)
+    return None if value is UNKNOWN else value

@@ -101,6 +101,9 @@ class TestRun:
         async def in_scope(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
             backend = backend_here()
+            task = backend.current_task()
+            assert task is not None
+            self.owner.mains.add(task)
             scope = self._scope(self._all_mine if backend is _asyncio else None)
             scope._given = _GIVEN  # pyright: ignore[reportPrivateUsage]
             return await self._run_in(scope, self.owner.table_on(backend), main, args, kwargs)
@@ -160,7 +163,8 @@ class TestRun:
     def _judge(self) -> None:
         if self.owner.pending():
             with self.time.spent():
-                judge_from_outside(self.owner, claims_of(self._fixtures), self._tell)
+                claims = claims_of(lambda: self._fixtures, instance=self.item.instance)
+                judge_from_outside(self.owner, claims, self._tell)
 
     def _put_tag(self, undo: ExitStack, *, is_async: bool) -> None:
         has_own_loop = isinstance(self._case, unittest.IsolatedAsyncioTestCase)
@@ -176,10 +180,8 @@ class TestRun:
         @functools.wraps(function)
         async def in_scope(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
-            self._loops.hold_running()
-            return await self._run_in(
-                self._scope(self._claims(kwargs)), self._loops.late_table(), function, args, kwargs
-            )
+            heir = self._loops.hold_running()
+            return await self._run_in(self._scope(self._claims(kwargs)), heir, function, args, kwargs)
 
         return in_scope
 
@@ -209,13 +211,9 @@ class TestRun:
                     closing.enter_context(self.time.spent())
 
     def _claims(self, values: Mapping[str, Any]) -> Claims:
-        owners = list(self._fixtures)
-        avoid: list[object] = []
-        if self._case is not None:
-            owners.append(self.owner)
-        elif self.item.instance is not None:
-            avoid.append(self.item.instance)  # fixtures that are its methods lead to it
-        return claims_of(owners, values, avoid=avoid)
+        mine = [] if self._case is None else [self.owner]
+        # A test case's loop is closed before any fixture is torn down: the case first.
+        return claims_of(lambda: [*mine, *self._fixtures], values, self.item.instance)
 
     def _all_mine(self, tasks: list[AnyTask]) -> dict[AnyTask, tuple[TaskTable, str]]:
         return dict.fromkeys(tasks, (self.owner.table_on(_asyncio), "the test goes on"))

@@ -1,0 +1,112 @@
+"""Loops that tests, test cases and fixtures make for themselves, with no Runner."""
+
+from __future__ import annotations
+
+import pytest
+from plugin.project import Run, run_pytest
+
+FILES = {
+    "test_loops.py": """
+        import asyncio
+        import unittest
+        import pytest
+
+        async def forever():
+            await asyncio.Event().wait()
+
+        async def spawn():
+            return asyncio.create_task(forever())  # spawned here
+
+        async def end(task):
+            task.cancel()
+            await asyncio.wait([task])
+
+        def test_leak():
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(spawn())
+            loop.close()
+
+        def test_clean():
+            loop = asyncio.new_event_loop()
+            task = loop.run_until_complete(spawn())
+            loop.run_until_complete(end(task))
+            loop.close()
+
+        def test_loop_that_is_left_open():
+            global left_open
+            left_open = asyncio.new_event_loop()
+            left_open.run_until_complete(spawn())
+
+        def test_what_is_left_open_can_be_closed():
+            left_open.close()
+            assert "close" not in vars(left_open)
+
+        class Case(unittest.TestCase):
+            def setUp(self):
+                self.loop = asyncio.new_event_loop()
+                self.ended = []
+
+            def tearDown(self):
+                for task in self.ended:
+                    self.loop.run_until_complete(end(task))
+                self.loop.close()
+
+            def test_case_leak(self):
+                self.loop.run_until_complete(spawn())
+
+            def test_case_clean(self):
+                self.ended.append(self.loop.run_until_complete(spawn()))
+
+        @pytest.fixture(scope="module")
+        def loop():
+            loop = asyncio.new_event_loop()
+            yield loop
+            loop.close()
+
+        @pytest.fixture(scope="module")
+        def server(loop):
+            task = loop.run_until_complete(spawn())
+            yield task
+            loop.run_until_complete(end(task))
+
+        def test_with_loop_of_fixture_clean(loop, server):
+            loop.run_until_complete(asyncio.sleep(0))
+
+        def test_with_loop_of_fixture_leak(loop, server):
+            loop.run_until_complete(spawn())
+
+        def test_next(loop, server):
+            loop.run_until_complete(asyncio.sleep(0))
+        """,
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run_pytest(tmp_path_factory.mktemp("loops"), FILES, ini="taskscope = true")
+
+
+@pytest.mark.parametrize(
+    "test", ["test_leak", "test_loop_that_is_left_open", "test_case_leak", "test_with_loop_of_fixture_leak"]
+)
+def test_what_is_left_on_a_loop_of_its_own_is_told(run: Run, test: str) -> None:
+    phase = run.phase(test)
+    assert phase.outcome == "failed"
+    assert "1 task outlived scope" in phase.text
+    assert "# spawned here" in phase.text
+    assert [finding["outcome"] for finding in run.findings_of(test)] == ["failed"]
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "test_clean",
+        "test_what_is_left_open_can_be_closed",
+        "test_case_clean",
+        "test_with_loop_of_fixture_clean",
+        "test_next",
+    ],
+)
+def test_what_is_ended_in_time_is_not(run: Run, test: str) -> None:
+    assert run.outcomes()[test] == "passed", run.output
+    assert run.findings_of(test) == []
