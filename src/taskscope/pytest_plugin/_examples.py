@@ -78,7 +78,7 @@ def _without(ours: OurTime) -> Generator[None]:
     try:
         yield
     finally:
-        with suppress(Exception):  # it has no public way to say so: there, and of this form, in 6.82 and later
+        with suppress(Exception):  # it has no public way to say so, and old releases have none at all
             from hypothesis.control import current_build_context
 
             times: dict[str, float] = vars(current_build_context().data)["_stateful_run_times"]
