@@ -87,6 +87,9 @@ def test_kept_loop(kept_loop):
 """
 
 
+OURS = "taskscope/pytest_plugin"
+
+
 def _probe(folder: Path, *arguments: str, **variables: str) -> dict[str, object]:
     (folder / "test_it.py").write_text(TEST_OF_PATCHES, "utf-8")
     (folder / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n", "utf-8")
@@ -112,8 +115,8 @@ def test_switched_off_leaves_nothing(arguments: tuple[str, ...], tmp_path: Path)
     assert found["given back"]
     assert found["factories"] == [False, False]
     assert found["closes"] == [False, False]
-    assert "taskscope" not in str(found["objs"])
-    assert "taskscope" not in str(found["fixture"])
+    assert OURS not in str(found["objs"])
+    assert OURS not in str(found["fixture"])
     assert found["modules"] == [
         "taskscope.pytest_plugin",
         "taskscope.pytest_plugin._entry",

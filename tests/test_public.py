@@ -27,6 +27,7 @@ PUBLIC = [
     "TaskScope",
     "TaskScopeError",
     "Wait",
+    "anyio_backends",
     "current_scope",
     "find_deadlocked",
     "hand_off",
@@ -111,7 +112,7 @@ def test_no_other_public_module_offers_them(module: str) -> None:
 
 def test_the_modules_that_users_may_import_are_pinned() -> None:
     public = {name for name in MODULES if not any(part.startswith("_") for part in name.split("."))}
-    assert public == {"taskscope.cli"}
+    assert public == {"taskscope.cli", "taskscope.pytest_plugin"}
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLIC if inspect.isclass(getattr(taskscope, name))])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,8 @@ def run_pytest(
             capture_output=True,
             text=True,
             timeout=SECONDS,
+            # What a shell runs in the background ignores Ctrl-C, and so would this.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
     except subprocess.TimeoutExpired as hung:
         raise AssertionError(f"pytest hangs:\n{_text(hung.stdout)}\n{_text(hung.stderr)}") from None

@@ -28,6 +28,9 @@ from taskscope.pytest_plugin._settings import Settings, expected_leaks
 
 CoroutineFunction = Callable[..., Coroutine[Any, Any, Any]]
 
+WATCH_AGAIN = 0.01
+"""Seconds between looks at the examples of a property test of which one has hung."""
+
 # The coroutine that `asyncio.run` was given, and the one of ours that awaits it.
 _GIVEN = 2
 
@@ -220,6 +223,9 @@ class TestRun:
     def _told(self, report: Report) -> None:
         if report.phase == "body":
             self.ended_early = report
+            if self._policy.watch is not None and handle_of(self._function) is not None:
+                # Hypothesis runs examples that fail again, hundreds of times where it looks for the smallest.
+                self._policy = replace(self._policy, watch=min(self._policy.watch, WATCH_AGAIN))
         else:
             self._tell(self.owner, report)
 
