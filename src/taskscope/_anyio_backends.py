@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -71,8 +72,7 @@ def _asyncio_loop() -> asyncio.AbstractEventLoop:
 
 
 def _uvloop_loop() -> asyncio.AbstractEventLoop:
-    import uvloop
-
+    uvloop: Any = importlib.import_module("uvloop")
     return _tracked(uvloop.new_event_loop)
 
 
