@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -61,10 +62,14 @@ def _prove(
 ) -> Proof:
     """A proof is a gift, and no reason to fail where none can be had."""
     tracking: Any = backend.running_tracking()
+    tracer = sys.gettrace()
+    sys.settrace(None)  # as on asyncio
     try:
         return prove_trio(tasks, list(bookkeepers), [tracking._moved], _own_types(), opener, frames or {})
     except Exception as error:
         return Proof({}, 0, f"the search failed: {type(error).__name__}: {error}")
+    finally:
+        sys.settrace(tracer)
 
 
 def _own_types() -> tuple[type, ...]:
