@@ -79,7 +79,8 @@ def _uvloop_loop() -> asyncio.AbstractEventLoop:
 def _eager_loop() -> asyncio.AbstractEventLoop:
     def make() -> asyncio.AbstractEventLoop:
         loop = asyncio.new_event_loop()
-        loop.set_task_factory(asyncio.eager_task_factory)
+        if sys.version_info >= (3, 12):  # nobody gets here before
+            loop.set_task_factory(asyncio.eager_task_factory)
         return loop
 
     return _tracked(make)
