@@ -14,6 +14,7 @@ from taskscope._diagnosis.proof import NOT_HELD, Held, Proof
 from taskscope._diagnosis.reachability import prove
 from taskscope._diagnosis.registries import callbacks_of, registries_of_anyio, registries_of_asyncio
 from taskscope._diagnosis.stack import task_chain
+from taskscope._diagnosis.untraced import untraced
 from taskscope._table import AnyTask, TaskTable
 
 
@@ -94,14 +95,11 @@ def _prove(
 ) -> Proof:
     """A proof is a gift, and no reason to fail where none can be had."""
     registries = [backend.running_tracking().ownership.aside]
-    tracer = sys.gettrace()
-    sys.settrace(None)  # a debugger, or whoever looks which lines are run, would change things during the search
     try:
-        return prove(tasks, list(bookkeepers), registries, _own_types(), host, held, opener)
+        with untraced():
+            return prove(tasks, list(bookkeepers), registries, _own_types(), host, held, opener)
     except Exception as error:
         return Proof({}, 0, f"the search failed: {type(error).__name__}: {error}")
-    finally:
-        sys.settrace(tracer)
 
 
 def _own_types() -> tuple[type, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,6 +11,7 @@ from taskscope._diagnosis.host import frames_as_held, own_coroutines
 from taskscope._diagnosis.proof import Held, Proof
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.trio_reachability import prove_trio
+from taskscope._diagnosis.untraced import untraced
 from taskscope._table import AnyTask, TaskTable
 
 
@@ -62,14 +62,11 @@ def _prove(
 ) -> Proof:
     """A proof is a gift, and no reason to fail where none can be had."""
     tracking: Any = backend.running_tracking()
-    tracer = sys.gettrace()
-    sys.settrace(None)  # as on asyncio
     try:
-        return prove_trio(tasks, list(bookkeepers), [tracking._moved], _own_types(), opener, frames or {})
+        with untraced():
+            return prove_trio(tasks, list(bookkeepers), [tracking._moved], _own_types(), opener, frames)
     except Exception as error:
         return Proof({}, 0, f"the search failed: {type(error).__name__}: {error}")
-    finally:
-        sys.settrace(tracer)
 
 
 def _own_types() -> tuple[type, ...]:

@@ -137,8 +137,10 @@ class TaskScope:
         self._set_up(name, policy, (frame.f_code, frame.f_lasti))
 
     @classmethod
-    def _of(cls, policy: Policy, name: str, opened_at: tuple[CodeType, int]) -> TaskScope:
+    def _of(cls, policy: Policy, name: str, opened_at: tuple[CodeType, int], claims: Claims | None = None) -> TaskScope:
         scope = cls.__new__(cls)
+        if claims is not None:
+            scope._claims = claims
         scope._set_up(name, policy, opened_at)
         return scope
 
