@@ -7,34 +7,11 @@ from pathlib import Path
 
 import pytest
 from plugin.project import run_pytest
+from plugin.strict import HELPERS, INI
 
 HAS_SUBTESTS = pytest.version_tuple >= (9, 0)
 
 ASYNCIO = ("pytest_asyncio.plugin",)
-INI = """
-taskscope = true
-asyncio_mode = strict
-asyncio_default_fixture_loop_scope = function
-"""
-HELPERS = """
-import asyncio
-import contextvars
-import os
-import unittest
-import pytest
-
-async def forever():
-    await asyncio.Event().wait()
-
-async def other():
-    await asyncio.Event().wait()
-
-async def sleeper():
-    await asyncio.sleep(60)
-
-def spawn(function=forever):
-    return asyncio.create_task(function())
-"""
 
 
 SUBTESTS = (

@@ -7,31 +7,7 @@ from pathlib import Path
 
 import pytest
 from plugin.project import Run, run_pytest
-
-INI = """
-taskscope = true
-asyncio_mode = strict
-asyncio_default_fixture_loop_scope = function
-"""
-HELPERS = """
-import asyncio
-import contextvars
-import os
-import unittest
-import pytest
-
-async def forever():
-    await asyncio.Event().wait()
-
-async def other():
-    await asyncio.Event().wait()
-
-async def sleeper():
-    await asyncio.sleep(60)
-
-def spawn(function=forever):
-    return asyncio.create_task(function())
-"""
+from plugin.strict import HELPERS, INI
 
 HYPOTHESIS = {
     "test_it.py": HELPERS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from plugin.ownership.on_either import WEAK_REFERENCE
 from plugin.ownership.program import Program
 
 HELD = (
@@ -113,19 +114,7 @@ HELD = (
             NAME_TWIN["clients"]["a"].ask()
         """,
     ),
-    Program(
-        "weak_reference",
-        """
-        @pytest.fixture
-        async def NAME_TWIN():
-            client = Client()
-            yield weakref.proxy(client)
-            await client.aclose()  # teardown
-
-        async def test_NAME_TWIN(NAME_TWIN):
-            NAME_TWIN.ask()
-        """,
-    ),
+    WEAK_REFERENCE,
     Program(
         "sync_generator",
         """

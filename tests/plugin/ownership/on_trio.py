@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
+from plugin.ownership.on_either import CLIENT, WEAK_REFERENCE
 from plugin.ownership.program import Program
 
 ON_TRIO = (
-    Program(
-        "client",
-        """
-        @pytest.fixture
-        async def NAME_TWIN():
-            client = Client()
-            yield client
-            await client.aclose()  # teardown
-
-        async def test_NAME_TWIN(NAME_TWIN):
-            NAME_TWIN.ask()
-        """,
-    ),
+    CLIENT,
     Program(
         "inner",
         """
@@ -35,19 +24,7 @@ ON_TRIO = (
             outer_TWIN.client.ask()
         """,
     ),
-    Program(
-        "weak_reference",
-        """
-        @pytest.fixture
-        async def NAME_TWIN():
-            client = Client()
-            yield weakref.proxy(client)
-            await client.aclose()  # teardown
-
-        async def test_NAME_TWIN(NAME_TWIN):
-            NAME_TWIN.ask()
-        """,
-    ),
+    WEAK_REFERENCE,
     Program(
         "without_value",
         """

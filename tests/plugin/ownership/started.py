@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from plugin.ownership.on_either import CLIENT
 from plugin.ownership.program import Program
 
 STARTED = (
@@ -32,19 +33,7 @@ STARTED = (
         """,
         spawner=False,
     ),
-    Program(
-        "client",
-        """
-        @pytest.fixture
-        async def NAME_TWIN():
-            client = Client()
-            yield client
-            await client.aclose()  # teardown
-
-        async def test_NAME_TWIN(NAME_TWIN):
-            NAME_TWIN.ask()
-        """,
-    ),
+    CLIENT,
     Program(
         "method",
         """
