@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 from plugin.project import Run, run_pytest
+
+from taskscope.pytest_plugin._loops import Loops
 
 FILES = {
     "test_loops.py": """
@@ -110,3 +115,21 @@ def test_what_is_left_on_a_loop_of_its_own_is_told(run: Run, test: str) -> None:
 def test_what_is_ended_in_time_is_not(run: Run, test: str) -> None:
     assert run.outcomes()[test] == "passed", run.output
     assert run.findings_of(test) == []
+
+
+def test_a_loop_gets_back_what_it_had_as_its_own_close() -> None:
+    loop = asyncio.new_event_loop()
+    original = loop.close
+
+    def close() -> None:
+        original()
+
+    loop.close = close  # type: ignore[method-assign]
+    settings: Any = None
+    loops = Loops(settings, lambda loop, owner: None, lambda main: main)
+    loops.hold(loop)
+    assert loop.close is not close
+    loops.let_go_of_all()
+    assert loop.close is close
+    loop.close()
+    assert loop.is_closed()

@@ -27,11 +27,13 @@ def pytest_configure(config: pytest.Config) -> None:
     refuse_unknown(config)
     from taskscope.pytest_plugin._outcome import Outcomes
     from taskscope.pytest_plugin._plugin import Enforcement
+    from taskscope.pytest_plugin._settings import SettingsOfSession
     from taskscope.pytest_plugin._summary import Summary
 
+    settings = SettingsOfSession(config)
     outcomes = Outcomes(config)
-    summary = Summary(config, outcomes)
-    enforcement = Enforcement(config, outcomes)
+    summary = Summary(config, settings, outcomes)
+    enforcement = Enforcement(settings, outcomes)
     # What is found as the session ends has to be known before it is summed up: of two wrappers that are both to be the
     # last, the one that is registered first is outside.
     config.pluginmanager.register(summary, "taskscope-summary")

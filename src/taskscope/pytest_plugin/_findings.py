@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -64,22 +65,19 @@ class Finding:
 class Counts:
     """What is counted over a session beside findings: late tasks by where they were spawned, ignored ones by rule."""
 
-    late: dict[str, int] = field(default_factory=dict[str, int])
-    ignored: dict[str, int] = field(default_factory=dict[str, int])
+    late: Counter[str] = field(default_factory=Counter[str])
+    ignored: Counter[str] = field(default_factory=Counter[str])
 
     def note(self, report: Report) -> None:
         for record in report.late:
             site = record.spawn_site
             where = record.coroutine if site is None else f"{record.coroutine}, spawned at {site.file}:{site.line}"
-            self.late[where] = self.late.get(where, 0) + 1
-        for record in report.ignored:
-            if record.rule is not None:
-                self.ignored[record.rule] = self.ignored.get(record.rule, 0) + 1
+            self.late[where] += 1
+        self.ignored.update(record.rule for record in report.ignored if record.rule is not None)
 
     def add(self, other: dict[str, dict[str, int]]) -> None:
-        for mine, theirs in ((self.late, other["late"]), (self.ignored, other["ignored"])):
-            for key, number in theirs.items():
-                mine[key] = mine.get(key, 0) + number
+        self.late.update(other["late"])
+        self.ignored.update(other["ignored"])
 
     def to_dict(self) -> dict[str, dict[str, int]]:
-        return asdict(self)
+        return {"late": dict(self.late), "ignored": dict(self.ignored)}

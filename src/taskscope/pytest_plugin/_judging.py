@@ -25,8 +25,7 @@ async def judge(owner: Owner, tasks: list[AnyTask], source: TaskTable, claims: C
     tell: gets the report, if there is anything to tell.
     """
     policy = replace(owner.settings.policy, on_report=partial(tell, owner))
-    scope = TaskScope._of(policy, owner.name, owner.defined_at)  # pyright: ignore[reportPrivateUsage]
-    scope._claims = claims  # pyright: ignore[reportPrivateUsage]
+    scope = TaskScope._of(policy, owner.name, owner.defined_at, claims)  # pyright: ignore[reportPrivateUsage]
     async with scope:
         while tasks:
             _hand_over(tasks.pop(), source, scope)

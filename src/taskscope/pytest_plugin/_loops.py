@@ -41,6 +41,8 @@ class Loops:
         self._closes = closes
         self._wrap_main = wrap_main
         self._held: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Owner] = weakref.WeakKeyDictionary()
+        # What loops had as an attribute of their own before ours came in its place.
+        self._own_closes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
         self._runs: weakref.WeakSet[Any] = weakref.WeakSet()
         self._originals: list[tuple[Any, str, Any]] = []
 
@@ -51,14 +53,12 @@ class Loops:
         tracking_of(loop).acquire()
         self._held[loop] = Owner("event loop", "loop", self._settings, (Loops.hold.__code__, -1))
         original = loop.close
-        as_attribute: Any = vars(loop).get("close") if hasattr(loop, "__dict__") else None
+        own: Any = vars(loop).get("close") if hasattr(loop, "__dict__") else None
+        if own is not None:
+            self._own_closes[loop] = own
 
         def close() -> None:
             self._let_go(loop)
-            if as_attribute is None:
-                del loop.close
-            else:
-                loop.close = as_attribute  # type: ignore[method-assign]
             original()
 
         with suppress(AttributeError):
@@ -106,16 +106,23 @@ class Loops:
     def let_go_of_all(self) -> None:
         for loop in list(self._held):
             self._let_go(loop)
-            with suppress(AttributeError):
-                del loop.close
 
     def _let_go(self, loop: asyncio.AbstractEventLoop) -> None:
-        if loop not in self._held:
+        self._tell_of_closing(loop)
+        if self._held.pop(loop, None) is None:
             return
-        if not loop.is_closed():
-            self._closes(loop, self._held[loop])
-        del self._held[loop]
         tracking_of(loop).release()
+        own = self._own_closes.pop(loop, None)
+        with suppress(AttributeError):
+            if own is None:
+                del loop.close
+            else:
+                loop.close = own  # type: ignore[method-assign]
+
+    def _tell_of_closing(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        owner = None if loop is None or loop.is_closed() else self._held.get(loop)
+        if loop is not None and owner is not None:
+            self._closes(loop, owner)
 
     def _replace(self, where: Any, name: str, make: Callable[[Any], Any]) -> None:
         original = getattr(where, name)
@@ -126,9 +133,7 @@ class Loops:
         @functools.wraps(original)
         def close(runner: asyncio.Runner) -> None:
             __tracebackhide__ = True
-            loop = getattr(runner, "_loop", None)
-            if loop is not None and loop in self._held and not loop.is_closed():
-                self._closes(loop, self._held[loop])
+            self._tell_of_closing(getattr(runner, "_loop", None))
             original(runner)
 
         return close

@@ -7,14 +7,16 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, cast, get_args
 
 import pytest
+
+from taskscope._policy import DEFAULT_POLICY, OnLeakName, OuterGroups, SpawnSite
 
 SWITCH: Final = "taskscope"
 PREFIX: Final = "taskscope_"
 REPORT: Final = "--taskscope-report"
-ON_LEAK: Final = ("raise", "warn", "log", "ignore", "summary")
+ON_LEAK: Final[tuple[str, ...]] = (*get_args(OnLeakName), "summary")
 
 
 def _seconds(text: str) -> float:
@@ -54,22 +56,42 @@ def _truth(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
-    """One option: `taskscope_NAME` in the ini section, `--taskscope-NAME` on the command line.
+class Kind:
+    """A sort of value.
 
     Attributes:
         parse: Makes the value of its text. `ValueError` where that is no such value.
         allowed: What is allowed, for messages.
         metavar: What stands for the value in `pytest --help`.
-        help: What it is for, with its unit and its default.
+    """
+
+    parse: Callable[[str], Any]
+    allowed: str
+    metavar: str
+
+
+_SECONDS: Final = Kind(_seconds, "a number of seconds >= 0", "SECONDS")
+_SECONDS_OR_NONE: Final = Kind(_seconds_or_none, "none or a number of seconds >= 0", "SECONDS")
+_SOME_SECONDS_OR_NONE: Final = Kind(_some_seconds_or_none, "none or a number of seconds > 0", "SECONDS")
+_TRUTH: Final = Kind(_truth, "true or false", "TRUTH")
+
+
+def _words(*words: str) -> Kind:
+    return Kind(_one_of(*words), f"one of {', '.join(words)}", "WHAT")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option: `taskscope_NAME` in the ini section, `--taskscope-NAME` on the command line.
+
+    Attributes:
+        purpose: What it is for, with its unit.
         default: Its value where nobody gives one.
     """
 
     name: str
-    parse: Callable[[str], Any]
-    allowed: str
-    metavar: str
-    help: str
+    kind: Kind
+    purpose: str
     default: Any
 
     @property
@@ -80,83 +102,63 @@ class Option:
     def flag(self) -> str:
         return "--" + self.ini.replace("_", "-")
 
+    @property
+    def help(self) -> str:
+        default = f"{self.default:g}" if isinstance(self.default, float) else str(self.default).lower()
+        return f"{self.purpose}. Default: {default}"
+
 
 OPTIONS: Final = (
     Option(
         "on_leak",
-        _one_of(*ON_LEAK),
-        f"one of {', '.join(ON_LEAK)}",
-        "WHAT",
+        _words(*ON_LEAK),
         "what to do about leaks: raise (the test fails), warn (in the warnings summary), log, ignore, or summary (no"
-        " test fails, all is told at the end: for the first run of a big suite). Default: raise",
-        "raise",
+        " test fails, all is told at the end: for the first run of a big suite)",
+        DEFAULT_POLICY.on_leak,
     ),
     Option(
         "grace",
-        _seconds,
-        "a number of seconds >= 0",
-        "SECONDS",
-        "seconds that tasks have to end by themselves when a test has ended. Default: 0.2",
-        0.2,
+        _SECONDS,
+        "seconds that tasks have to end by themselves when a test has ended",
+        DEFAULT_POLICY.grace,
     ),
-    Option(
-        "cancel_timeout",
-        _seconds,
-        "a number of seconds >= 0",
-        "SECONDS",
-        "seconds that cancelled tasks have to end. Default: 1",
-        1.0,
-    ),
+    Option("cancel_timeout", _SECONDS, "seconds that cancelled tasks have to end", DEFAULT_POLICY.cancel_timeout),
     Option(
         "timeout",
-        _seconds_or_none,
-        "none or a number of seconds >= 0",
-        "SECONDS",
-        "seconds that the body of an async test has, or none. Default: none",
-        None,
+        _SECONDS_OR_NONE,
+        "seconds that the body of an async test has, or none",
+        DEFAULT_POLICY.timeout,
     ),
     Option(
         "watch",
-        _some_seconds_or_none,
-        "none or a number of seconds > 0",
-        "SECONDS",
-        "seconds between looks at the body of a test, which fails at once when it is proven deadlocked, or none."
-        " Default: 0.25",
+        _SOME_SECONDS_OR_NONE,
+        "seconds between looks at the body of a test, which fails at once when it is proven deadlocked, or none",
         0.25,
     ),
     Option(
         "outer_groups",
-        _one_of("leak", "transfer"),
-        "one of leak, transfer",
-        "WHAT",
+        _words(*get_args(OuterGroups)),
         "what a task is that was spawned into a task group from outside the test, unless a fixture has the group: leak"
-        " or transfer. Default: leak",
-        "leak",
+        " or transfer",
+        DEFAULT_POLICY.outer_groups,
     ),
     Option(
         "scan",
-        _truth,
-        "true or false",
-        "TRUTH",
-        "also look for tasks made without the task factory, among all of the loop: true or false. Default: false",
-        False,
+        _TRUTH,
+        "also look for tasks made without the task factory, among all of the loop: true or false",
+        DEFAULT_POLICY.scan,
     ),
     Option(
         "spawn_site",
-        _one_of("site", "stack", "off"),
-        "one of site, stack, off",
-        "WHAT",
-        "what is noted where a task is spawned: site (the line), stack (all callers, slower) or off. Default: site",
-        "site",
+        _words(*get_args(SpawnSite)),
+        "what is noted where a task is spawned: site (the line), stack (all callers, slower) or off",
+        DEFAULT_POLICY.spawn_site,
     ),
     Option(
         "ignore_builtin",
-        _truth,
-        "true or false",
-        "TRUTH",
-        "whether tasks of libraries that live as long as the loop by design are left alone: true or false."
-        " Default: true",
-        True,
+        _TRUTH,
+        "whether tasks of libraries that live as long as the loop by design are left alone: true or false",
+        DEFAULT_POLICY.ignore_builtin,
     ),
 )
 
@@ -179,7 +181,7 @@ def add_options(parser: pytest.Parser) -> None:
     )
     parser.addini(SWITCH, "find the tasks that tests and fixtures leave behind (true or false)", "string", "false")
     for option in OPTIONS:
-        group.addoption(option.flag, metavar=option.metavar, default=None, dest=option.ini, help=option.help)
+        group.addoption(option.flag, metavar=option.kind.metavar, default=None, dest=option.ini, help=option.help)
         parser.addini(option.ini, option.help, "string", None)
     parser.addini(
         PREFIX + "ignore",
@@ -197,7 +199,7 @@ def is_on(config: pytest.Config) -> bool:
     """
     if config.getoption("--no-taskscope"):
         return False
-    if config.getoption(SWITCH) or _parsed(SWITCH, _from_file(config, SWITCH), _truth, "true or false"):
+    if config.getoption(SWITCH) or _parsed(SWITCH, _from_file(config, SWITCH), _TRUTH):
         return True
     for option in (REPORT, *(option.flag for option in OPTIONS)):
         if config.getoption(option) is not None:
@@ -215,11 +217,11 @@ def value_of(config: pytest.Config, option: Option) -> tuple[bool, Any]:
     """
     given = config.getoption(option.flag)
     if given is not None:
-        return True, _parsed(option.flag, given, option.parse, option.allowed)
+        return True, _parsed(option.flag, given, option.kind)
     written = _from_file(config, option.ini)
     if written is None:
         return False, option.default
-    return False, _parsed(option.ini, written, option.parse, option.allowed)
+    return False, _parsed(option.ini, written, option.kind)
 
 
 def ignore_lines(config: pytest.Config) -> list[str]:
@@ -278,10 +280,10 @@ def _written(config: pytest.Config) -> Mapping[str, object]:
     return found
 
 
-def _parsed(where: str, value: object, parse: Callable[[str], Any], allowed: str) -> Any:
+def _parsed(where: str, value: object, kind: Kind) -> Any:
     try:
         if not isinstance(value, str | bool | int | float):
             raise ValueError(value)
-        return parse(str(value).strip())
+        return kind.parse(str(value).strip())
     except ValueError:
-        raise pytest.UsageError(f"{where}={value}: must be {allowed}") from None
+        raise pytest.UsageError(f"{where}={value}: must be {kind.allowed}") from None

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from types import CodeType
 from typing import Any, final
 
 from taskscope._backends import _asyncio
 from taskscope._backends._backend import Backend
+from taskscope._backends._here import backend_here, backend_of_task
 from taskscope._closing import Claims
 from taskscope._diagnosis.tasks import coroutine_of
 from taskscope._scope import TaskScope
-from taskscope._table import AnyTask, TaskTable
+from taskscope._table import AnyTask, TaskTable, set_tag, tag
 from taskscope.pytest_plugin._named import named_by, with_namespace
 from taskscope.pytest_plugin._reach import first_reaching
 from taskscope.pytest_plugin._settings import Settings
@@ -109,6 +111,19 @@ class Owner:
         return [*values, *named_by(self.function), *self.pending()]
 
 
+@contextmanager
+def tagged(owner: Owner | None) -> Generator[None]:
+    """Has what is spawned outside of any loop tagged with an owner, or with none."""
+    if owner is None and tag.get(None) is None:
+        yield
+        return
+    token = tag.set(None) if owner is None else set_tag(owner.table_on(_asyncio))
+    try:
+        yield
+    finally:
+        tag.reset(token)
+
+
 def claims_of(
     owners: Callable[[], Iterable[Owner]],
     values: Mapping[str, object] | None = None,
@@ -155,12 +170,11 @@ def _tasks_of(owner: Owner, taken: Mapping[AnyTask, Owner]) -> list[object]:
 
 
 def _value(values: Mapping[str, object], owner: Owner) -> list[object]:
-    return [values[owner.name.removeprefix("fixture ")]] if owner.name.removeprefix("fixture ") in values else []
+    argument = owner.name.removeprefix("fixture ")
+    return [values[argument]] if argument in values else []
 
 
 def _backend_of(task: AnyTask) -> Backend:
-    from taskscope._backends._here import backend_of_task
-
     backend = backend_of_task(task)
     assert backend is not None
     return backend
@@ -168,8 +182,6 @@ def _backend_of(task: AnyTask) -> Backend:
 
 def _ids_of_running() -> set[int]:
     """What runs now is no way to a task: it is the test itself, or what runs tests and fixtures alike."""
-    from taskscope._backends._here import backend_here
-
     try:
         running: Any = backend_here().current_task()
     except RuntimeError:

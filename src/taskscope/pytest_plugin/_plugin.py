@@ -6,21 +6,19 @@ import asyncio
 import functools
 import importlib
 from collections.abc import Callable, Coroutine, Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, final
 
 import pytest
 
-from taskscope._backends import _asyncio
 from taskscope._closing import Claims
 from taskscope._decorator import defined_where
 from taskscope._diagnosis.opaque import class_of, module_of
-from taskscope._table import set_tag, tag
 from taskscope.pytest_plugin._fixtures import Judge, with_steps
 from taskscope.pytest_plugin._judging import judge_from_outside, judge_on
 from taskscope.pytest_plugin._loops import Loops
 from taskscope.pytest_plugin._outcome import Outcomes
-from taskscope.pytest_plugin._owners import Owner, claims_of
+from taskscope.pytest_plugin._owners import Owner, claims_of, tagged
 from taskscope.pytest_plugin._settings import SettingsOfSession, expected_leaks
 from taskscope.pytest_plugin._tests import TestRun
 
@@ -34,8 +32,8 @@ class Enforcement:
     pytest runs one thing at a time, so that at any time one test or fixture is what runs.
     """
 
-    def __init__(self, config: pytest.Config, outcomes: Outcomes) -> None:
-        self._settings = SettingsOfSession(config)
+    def __init__(self, settings: SettingsOfSession, outcomes: Outcomes) -> None:
+        self._settings = settings
         self.outcomes = outcomes
         self._loops = Loops(self._settings.default, self._loop_closes, self._wrap_main)
         self._judge = Judge(self._claims_of_others, self.outcomes.collect)
@@ -78,7 +76,7 @@ class Enforcement:
         is_async = wrapped is not function
         fixturedef.func = wrapped
         try:
-            with _tagged(None if is_async else owner):
+            with tagged(None if is_async else owner):
                 value = yield
         finally:
             if fixturedef.func is wrapped:  # aiohttp's plugin puts its own there, for good
@@ -171,16 +169,3 @@ class Enforcement:
 
     def _wrap_main(self, main: CoroutineFunction) -> CoroutineFunction:
         return main if self._run is None else self._run.wrap_main(main)
-
-
-@contextmanager
-def _tagged(owner: Owner | None) -> Generator[None]:
-    """Has what is spawned outside of any loop tagged with an owner, or with none."""
-    if owner is None and tag.get(None) is None:
-        yield
-        return
-    token = tag.set(None) if owner is None else set_tag(owner.table_on(_asyncio))
-    try:
-        yield
-    finally:
-        tag.reset(token)

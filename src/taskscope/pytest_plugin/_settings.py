@@ -53,7 +53,7 @@ class SettingsOfSession:
             self._arguments[option.name] = value
             if is_given:
                 self._on_command_line.add(option.name)
-        self._arguments["ignore"] = tuple(map(rule_of_line, ignore_lines(config)))
+        self._arguments["ignore"] = tuple(map(_rule_of_line, ignore_lines(config)))
         self.default = _settings(self._arguments, "taskscope")
         self._of_markers: dict[tuple[tuple[str, int], ...], Settings] = {}
 
@@ -108,7 +108,7 @@ def expected_leaks(item: pytest.Item) -> Expected | None:
     return Expected(tuple(names), tuple(required)) if names else None
 
 
-def rule_of_line(line: str) -> Ignore:
+def _rule_of_line(line: str) -> Ignore:
     try:
         return Ignore.parse(line)
     except (TypeError, ValueError) as error:

@@ -10,9 +10,9 @@ import pytest
 
 from taskscope.pytest_plugin._annotations import github_lines, is_on_github
 from taskscope.pytest_plugin._findings import Counts, Finding
-from taskscope.pytest_plugin._options import REPORT, ignore_lines, report_file
+from taskscope.pytest_plugin._options import REPORT, report_file
 from taskscope.pytest_plugin._outcome import Outcomes
-from taskscope.pytest_plugin._settings import rule_of_line
+from taskscope.pytest_plugin._settings import SettingsOfSession
 from taskscope.pytest_plugin._terminal import leaking, summary_lines
 
 FORMAT_VERSION = 1
@@ -28,7 +28,7 @@ class Summary:
         pytest.UsageError: A bad value of an option.
     """
 
-    def __init__(self, config: pytest.Config, outcomes: Outcomes) -> None:
+    def __init__(self, config: pytest.Config, settings: SettingsOfSession, outcomes: Outcomes) -> None:
         self._config = config
         self._outcomes = outcomes
         self._findings: list[Finding] = []
@@ -38,7 +38,7 @@ class Summary:
         self._is_worker = hasattr(config, "workerinput")
         self._file = None if self._is_worker else report_file(config)
         self._not_written: OSError | None = None
-        self._rules = [str(rule_of_line(line)) for line in ignore_lines(config)]
+        self._rules = list(map(str, settings.default.policy.ignore))
         self._was_deselected = False
         self._idle_rules: list[str] = []
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,11 +38,11 @@ def summary_lines(
     expected = _tasks(finding for finding in findings if finding.outcome in _BY_MARK)
     if expected:
         lines.append(f"{counted(expected, 'task')} leaked as expected.")
-    late = sum(counts.late.values())
+    late = counts.late.total()
     if late:
         lines.append(f"{counted(late, 'task')} ended only after the test had; what they use may be closed by then:")
         lines += _listed(counts.late, folder)
-    ignored = sum(counts.ignored.values())
+    ignored = counts.ignored.total()
     if ignored:
         lines.append(f"{counted(ignored, 'task')} left alone by rules:")
         lines += _listed(counts.ignored, folder)
@@ -94,10 +95,9 @@ def _site(leak: dict[str, Any], folder: Path) -> str:
     return f"{leak['coroutine']}, spawned at {_relative(site['file'], folder)}:{site['line']} in {site['function']}"
 
 
-def _listed(numbers: Mapping[str, int], folder: Path) -> list[str]:
-    by_number = sorted(numbers.items(), key=lambda entry: -entry[1])
-    lines = [f"  {number:>4} x {_relative(what, folder)}" for what, number in by_number[:SHOWN]]
-    return [*lines, f"  and {len(by_number) - SHOWN} more"] if len(by_number) > SHOWN else lines
+def _listed(numbers: Counter[str], folder: Path) -> list[str]:
+    lines = [f"  {number:>4} x {_relative(what, folder)}" for what, number in numbers.most_common(SHOWN)]
+    return [*lines, f"  and {len(numbers) - SHOWN} more"] if len(numbers) > SHOWN else lines
 
 
 def _relative(text: str, folder: Path) -> str:

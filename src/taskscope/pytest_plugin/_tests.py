@@ -19,11 +19,11 @@ from taskscope._closing import Claims
 from taskscope._decorator import defined_where
 from taskscope._report import Report, TaskRecord
 from taskscope._scope import TaskScope
-from taskscope._table import AnyTask, TaskTable, set_tag, tag
+from taskscope._table import AnyTask, TaskTable
 from taskscope.pytest_plugin._examples import OurTime, async_example, example, handle_of
 from taskscope.pytest_plugin._judging import Collect, judge_from_outside
 from taskscope.pytest_plugin._loops import Loops
-from taskscope.pytest_plugin._owners import Owner, claims_of
+from taskscope.pytest_plugin._owners import Owner, claims_of, tagged
 from taskscope.pytest_plugin._settings import Settings, expected_leaks
 
 CoroutineFunction = Callable[..., Coroutine[Any, Any, Any]]
@@ -59,13 +59,13 @@ class TestRun:
         self._fixtures = fixtures
         self._tell = tell
         self._function: Any = item.obj
-        self._defined_at = defined_where(self._function)
         self._case = item.instance if isinstance(item.instance, unittest.TestCase) else None
         self._is_sync = False
         self._expected = expected_leaks(item)
         self._seen: set[str] = set()
         self._policy = replace(settings.policy, on_report=self._told)
-        self.owner = Owner(item.nodeid, "test" if self._case is None else "case", settings, self._defined_at)
+        kind = "test" if self._case is None else "case"
+        self.owner = Owner(item.nodeid, kind, settings, defined_where(self._function))
         if self._case is not None:
             self.owner.values.append(self._case)
 
@@ -173,10 +173,7 @@ class TestRun:
         self._is_sync = not is_async and not has_own_loop
         if self._is_sync:
             undo.callback(self._loops.patch_trio())
-        if self._is_sync or has_own_loop:
-            undo.callback(tag.reset, set_tag(self.owner.table_on(_asyncio)))
-        elif tag.get(None) is not None:
-            undo.callback(tag.reset, tag.set(None))
+        undo.enter_context(tagged(self.owner if self._is_sync or has_own_loop else None))
 
     def _in_scope(self, function: CoroutineFunction) -> CoroutineFunction:
         @functools.wraps(function)
@@ -188,9 +185,8 @@ class TestRun:
         return in_scope
 
     def _scope(self, claims: Claims | None) -> TaskScope:
-        scope = TaskScope._of(self._policy, self.item.nodeid, self._defined_at)  # pyright: ignore[reportPrivateUsage]
-        scope._claims = claims  # pyright: ignore[reportPrivateUsage]
-        return scope
+        owner = self.owner
+        return TaskScope._of(self._policy, owner.name, owner.defined_at, claims)  # pyright: ignore[reportPrivateUsage]
 
     async def _run_in(
         self,
