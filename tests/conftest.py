@@ -28,12 +28,16 @@ if importlib.util.find_spec("uvloop") is not None:
 
 
 def pytest_collection_finish() -> None:
-    """Takes what pytest and the tests' modules hold out of the collector's sight.
-
-    Hundreds of tests collect garbage, which would take ten times as long with all that to go through. Hypothesis asks
-    the collector, before its first example, who holds its random numbers.
-    """
+    """Lets Hypothesis ask the collector who holds its random numbers, which it does once, while it sees all of them."""
     _one_example()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_others_hold_is_out_of_sight() -> None:
+    """Takes what pytest, the tests' modules and the tests before hold out of the collector's sight.
+
+    Hundreds of tests collect garbage, which would take ten times as long with all that to go through.
+    """
     gc.collect()
     gc.freeze()
 

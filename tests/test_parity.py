@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import importlib.util
 import sys
 import threading
@@ -520,6 +521,7 @@ async def rooted(library: Library) -> None:
 @row("find_deadlocked in a program without scopes")
 async def on_demand(library: Library) -> None:
     found: list[str] = []
+    looked = library.event()
 
     def plant(spawn: Callable[..., None]) -> None:
         spawn_stuck = spawn if is_trio() else spawn_alone
@@ -528,7 +530,7 @@ async def on_demand(library: Library) -> None:
         spawn(looks, name="looks")
 
     async def ends_it_all() -> None:
-        await library.sleep(0.05)
+        await looked.wait()
         raise KeyError("enough")
 
     async def looks() -> None:
@@ -536,10 +538,15 @@ async def on_demand(library: Library) -> None:
         report = taskscope.find_deadlocked()
         assert report.phase == "loop"
         found.extend(record.name for record in report.leaks)
+        looked.set()
 
-    with pytest.RaisesGroup(KeyError):
-        async with library.group() as group:
-            plant(library.spawner(group))
+    gc.disable()  # it may destroy a stuck task that nobody has looked for yet
+    try:
+        with pytest.RaisesGroup(KeyError):
+            async with library.group() as group:
+                plant(library.spawner(group))
+    finally:
+        gc.enable()
     assert found == ["stuck"]
 
 
