@@ -18,6 +18,14 @@ from taskscope import Report, TaskScope, _finding, find_deadlocked
 Made = Callable[[], object]
 
 
+@pytest.fixture(autouse=True)
+def the_collector_waits_until_it_is_called() -> Iterator[None]:
+    """Or it may destroy a stuck task before anybody looks for it."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
 async def put(queue: asyncio.Queue[int]) -> None:
     await queue.put(1)
 

@@ -550,6 +550,83 @@ async def on_demand(library: Library) -> None:
     assert found == ["stuck"]
 
 
+class Account:
+    """Uses what has to be closed."""
+
+    def __init__(self) -> None:
+        self.is_shut = False
+
+    async def use_when(self, event: Any) -> None:
+        await event.wait()
+
+    async def aclose(self) -> None:
+        self.is_shut = True
+
+
+async def closed_too_early(library: Library, close: Callable[[Account, Callable[[], None]], Awaitable[None]]) -> Report:
+    """The report of a scope in which a resource is closed, and a task told only then to end that uses it."""
+    event, scope = library.event(), TaskScope(grace=5.0, on_leak="ignore")
+    async with library.group() as group:
+        async with scope:
+            account = Account()
+
+            def begin() -> None:
+                library.spawner(group)(account.use_when, event, name="user")
+
+            await close(account, begin)
+            event.set()
+    return scope.report
+
+
+def tells_of_a_closed_account(report: Report) -> bool:
+    (finding,) = report.findings
+    return (finding.kind, finding.what, finding.variable, finding.outcome) == (
+        *("closed-in-use", "test_parity.Account 'savings'"),
+        *("self", "ended"),
+    )
+
+
+@row("closing: a resource that is closed while a task holds it, with the variable")
+async def closed_in_use(library: Library) -> None:
+    async def too_early(account: Account, begin: Callable[[], None]) -> None:
+        async with taskscope.closing(account, "savings"):
+            begin()
+            await library.settle()
+
+    assert tells_of_a_closed_account(await closed_too_early(library, too_early))
+
+
+@row("guard: the same where it is closed elsewhere")
+async def closed_elsewhere(library: Library) -> None:
+    async def too_early(account: Account, begin: Callable[[], None]) -> None:
+        taskscope.guard(account, "savings")
+        begin()
+        await library.settle()
+        await account.aclose()
+
+    assert tells_of_a_closed_account(await closed_too_early(library, too_early))
+
+
+@row("neither accuses tasks that ended before, or that wait for the one that closes")
+async def closed_in_order(library: Library) -> None:
+    async def closes(account: Account) -> None:
+        async with taskscope.closing(account):
+            event = library.event()
+            async with library.group() as group:
+                library.spawner(group)(account.use_when, event)
+                event.set()
+
+    async def parent() -> None:
+        account = taskscope.guard(Account())
+        async with library.group() as group:
+            library.spawner(group)(closes, account)
+        assert account.is_shut
+
+    async with TaskScope(grace=5.0) as scope, library.group() as group:
+        library.spawner(group)(parent)
+    assert scope.report.ok
+
+
 @row("TASKSCOPE=off makes all of it inert")
 async def switched_off(library: Library) -> None:
     patch = pytest.MonkeyPatch()

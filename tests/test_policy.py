@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskscope import Ignore, Report, TaskLeakError, TaskScope, TaskScopeError, install, run, scoped
-from taskscope._policy import PolicyArguments, check_policy
+from taskscope._policy import TASKS_ONLY, PolicyArguments, check_policy
 
 Opener = Callable[..., object]
 
@@ -228,12 +228,41 @@ def test_scan_is_a_bool(opened: Opener, value: Any) -> None:
         opened(scan=value)
 
 
-@pytest.mark.parametrize(
-    "value", [(), ["tasks"], ("threads",), ("tasks", "threads"), "tasks", None, Hostile(), (Hostile(),)]
-)
-def test_what_this_version_does_not_support_is_refused_and_said_so(opened: Opener, value: Any) -> None:
-    with pytest.raises(ValueError, match=r"^find=.*this version.*leave it \(\"tasks\",\)$"):
+@pytest.mark.parametrize("value", ["tasks", b"tasks", None, 1, True, iter(("tasks",)), Sayer(), Hostile()], ids=type)
+def test_what_to_find_comes_in_a_sequence(opened: Opener, value: Any) -> None:
+    with pytest.raises(TypeError, match=r"^find=.*: must be a sequence of 'tasks', 'timers', .*"):
         opened(find=value)
+
+
+@pytest.mark.parametrize("value", [("",), ("Tasks",), ["timer"], ("tasks", "leaks")], ids=str)
+def test_what_cannot_be_found_is_refused(opened: Opener, value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^find=.*: must be a sequence of 'tasks', 'timers', .*; there is no '\w*'$"):
+        opened(find=value)
+
+
+@pytest.mark.parametrize("value", [(None,), (1,), (b"tasks",), (Hostile(),), ["tasks", Sayer()]], ids=type)
+def test_what_to_find_is_words(opened: Opener, value: Any) -> None:
+    with pytest.raises(TypeError, match=r"^find=.*: must be a sequence of 'tasks', 'timers', .*; .* is \w+$"):
+        opened(find=value)
+
+
+@pytest.mark.parametrize("value", [(), [], ("tasks",), ["tasks", "tasks"], {"tasks"}], ids=str)
+def test_tasks_are_found_whether_they_are_named_or_not(opened: Opener, value: Any) -> None:
+    opened(find=value)
+    assert check_policy(find=value).find is TASKS_ONLY
+    assert check_policy(find=[*value, "timers"]).find == {"tasks", "timers"}
+
+
+@pytest.mark.parametrize("value", [0, 1, None, "yes", Sayer(), Hostile()])
+def test_ending_processes_is_a_bool(opened: Opener, value: Any) -> None:
+    with pytest.raises(TypeError, match=r"^end_processes=.*: must be True or False"):
+        opened(find=("processes",), end_processes=value)
+
+
+def test_processes_are_only_ended_where_they_are_looked_for(opened: Opener) -> None:
+    opened(find=("processes",), end_processes=True)
+    with pytest.raises(ValueError, match=r'^end_processes=True: needs "processes" in find'):
+        opened(end_processes=True)
 
 
 @pytest.mark.parametrize("value", [None, 1, {RULE}, iter((RULE,)), RULE, Sayer(), Hostile()], ids=type)

@@ -16,6 +16,7 @@ import taskscope
 
 PUBLIC = [
     "DeadlockError",
+    "Finding",
     "Frame",
     "Ignore",
     "Installation",
@@ -28,8 +29,10 @@ PUBLIC = [
     "TaskScopeError",
     "Wait",
     "anyio_backends",
+    "closing",
     "current_scope",
     "find_deadlocked",
+    "guard",
     "hand_off",
     "install",
     "run",

@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskscope import (
+    Finding,
     Frame,
     Report,
     ScopeTimeoutError,
@@ -63,7 +64,20 @@ REPORT = Report(
     transferred=(RECORD,),
     ignored=(RECORD,),
     inherited=(RECORD,),
-    findings=("a thread",),
+    findings=(
+        Finding(
+            "closed-in-use",
+            "sqlite3.Connection 'db'",
+            spawn_site=FRAME,
+            stack=(FRAME,),
+            detail="it did not end",
+            task=RECORD,
+            held_in=FRAME,
+            variable="self._db",
+            outcome="survived",
+        ),
+        Finding("thread", "a thread"),
+    ),
     coverage=("another loop",),
     leaks_omitted=7,
     spawned=9,
@@ -105,7 +119,7 @@ def parts(value: object) -> Iterator[object]:
 def assert_is_plain(report: Report) -> None:
     """Nothing in it is live, and it survives every way of taking it elsewhere."""
     for part in parts(report):
-        assert type(part) in (*PLAIN, tuple, Report, TaskRecord, Frame, Wait), part
+        assert type(part) in (*PLAIN, tuple, Report, TaskRecord, Finding, Frame, Wait), part
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         assert pickle.loads(pickle.dumps(report, protocol)) == report
     assert copy.deepcopy(report) == copy.copy(report) == report
@@ -179,7 +193,7 @@ def test_any_text_survives_json(text: str) -> None:
         ({"transferred": (RECORD,), "ignored": (RECORD,), "inherited": (RECORD,)}, True),
         ({"coverage": ("x",), "tracking_lost": "x", "spawned": 5}, True),
         ({"leaks": (RECORD,)}, False),
-        ({"findings": ("x",)}, False),
+        ({"findings": (Finding("thread", "x"),)}, False),
     ],
 )
 def test_ok_means_that_nothing_leaked_and_nothing_was_found(fields_: dict[str, Any], ok: bool) -> None:

@@ -20,13 +20,13 @@ from conftest import Run
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from taskscope import Frame, Report, TaskRecord, TaskScope, Wait
+from taskscope import Finding, Frame, Report, TaskRecord, TaskScope, Wait
 from taskscope._render import text as text_module
 from taskscope._render.places import short_path
 from taskscope._render.style import wants_color
 from taskscope._render.summary import headline, summary
 from taskscope._render.words import clipped, columns, counted, listed, printable, wrapped
-from taskscope._report import Outcome, Phase, Verdict
+from taskscope._report import FindingKind, Outcome, Phase, Verdict
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 HERE = __file__
@@ -283,7 +283,7 @@ def test_each_part_of_a_report_has_its_place() -> None:
         transferred=(record("given away", outcome=None, outcome_detail="handed off: it is the cache's"),),
         ignored=(record("left alone", outcome=None, outcome_detail="a finalizer"),),
         inherited=(record("a survivor", outcome="survived"),),
-        findings=("a thread named 'pool' is still running",),
+        findings=(Finding("thread", "thread 'pool'"),),
         coverage=("tasks of another loop",),
         leaks_omitted=4_000,
         tracking_lost="the task factory was replaced",
@@ -302,7 +302,7 @@ def test_each_part_of_a_report_has_its_place() -> None:
         "left alone",
         "Told already, by an inner scope that it survived: worker",
         "a survivor",
-        "a thread named 'pool' is still running",
+        "Thread: thread 'pool'",
         "tasks of another loop",
     ]
     positions = [text.find(part) for part in parts]
@@ -521,6 +521,19 @@ records = st.builds(
     closed_scope=st.none() | words,
     stuck_with=word_tuples,
     rule=st.none() | words,
+    closed_before_end=word_tuples,
+)
+findings = st.builds(
+    Finding,
+    kind=st.sampled_from(get_args(FindingKind)),
+    what=words,
+    spawn_site=st.none() | frames,
+    stack=frame_tuples,
+    detail=st.none() | words,
+    task=st.none() | records,
+    held_in=st.none() | frames,
+    variable=st.none() | words,
+    outcome=st.none() | words,
 )
 record_tuples = st.lists(records, max_size=3).flatmap(
     lambda drawn: st.just(tuple(drawn) * 2) if drawn and len(drawn) == 1 else st.just(tuple(drawn))
@@ -536,7 +549,7 @@ reports = st.builds(
     transferred=record_tuples,
     ignored=record_tuples,
     inherited=record_tuples,
-    findings=st.lists(words, max_size=2).map(tuple),
+    findings=st.lists(findings, max_size=2).map(tuple),
     coverage=st.lists(words, max_size=2).map(tuple),
     leaks_omitted=st.integers(0, 10**6),
     spawned=st.integers(0, 10**9),
@@ -709,7 +722,24 @@ def test_the_summary_of_many_coroutines_is_short() -> None:
             "1 task outlived scope 'x', and 1 survived being cancelled",
         ),
         ({"late": (record(),)}, "nothing outlived scope 'x', but 1 task ended only after its body had"),
-        ({"findings": ("f",)}, "1 thing beside tasks outlived scope 'x'"),
+        ({"findings": (Finding("process", "p"),)}, "no task outlived scope 'x', but 1 process did"),
+        (
+            {"findings": (Finding("process", "p"), Finding("process", "q"), Finding("timer", "t"))},
+            "no task outlived scope 'x', but 2 processes and 1 timer did",
+        ),
+        (
+            {"leaks": (record(),), "findings": (Finding("thread", "t"),)},
+            "1 task outlived scope 'x' and was cancelled; 1 thread outlived it too",
+        ),
+        (
+            {"findings": (Finding("closed-in-use", "db"), Finding("closed-in-use", "db"))},
+            "no task outlived scope 'x', but 1 resource was closed while in use",
+        ),
+        (
+            {"findings": (Finding("unretrieved", "e"), Finding("untracked", "t"))},
+            "no task outlived scope 'x', but 1 exception was retrieved by nobody "
+            "and 1 task was made past the task factory",
+        ),
         ({"phase": "body", "leaks": (record(),), "spawned": 3}, "scope 'x' is open, 1 of its 3 tasks is alive"),
         ({"phase": "body", "spawned": 3}, "scope 'x' is open, 0 of its 3 tasks are alive"),
         ({"phase": "body", "leaks": (record(),) * 2, "spawned": 1}, "scope 'x' is open, 2 tasks are alive"),

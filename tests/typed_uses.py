@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from tempfile import TemporaryDirectory
 from typing import Any, assert_type
 
 import trio.lowlevel
@@ -121,3 +122,21 @@ async def on_trio(task: trio.lowlevel.Task) -> None:
         scope.adopt(task)
         taskscope.hand_off(task, reason="somebody else waits for it")
     assert_type(taskscope.run(with_options(1), backend="trio"), str)
+
+
+class Database:
+    async def aclose(self) -> None: ...
+
+
+async def resources(pair: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+    async with taskscope.closing(Database(), "guests") as database:
+        assert_type(database, Database)
+    async with taskscope.closing(pair) as (reader, writer):
+        assert_type(reader, asyncio.StreamReader)
+        assert_type(writer, asyncio.StreamWriter)
+    async with taskscope.closing(asyncio.timeout(5)) as timeout:
+        assert_type(timeout, asyncio.Timeout)
+    async with taskscope.closing(TemporaryDirectory()) as directory:
+        assert_type(directory, str)
+    assert_type(taskscope.guard(Database(), name="guests"), Database)
+    assert_type(taskscope.guard(pair), tuple[asyncio.StreamReader, asyncio.StreamWriter])

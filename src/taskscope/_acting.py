@@ -50,7 +50,7 @@ async def act(
     if report.tracking_lost is not None:
         with _collecting(failures):
             logger.warning("scope %r: %s", report.scope, report.tracking_lost)
-    has_leaks = bool(closing.leaks)
+    has_leaks = bool(closing.leaks or report.findings)
     if has_leaks and policy.on_leak != "ignore":
         leaving = await _act_on_leaks(scope, report, policy, closing, leaving, failures)
     if leaving is not None:

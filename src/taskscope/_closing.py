@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any, final
+from functools import partial
+from typing import TYPE_CHECKING, Any, final
 
 from taskscope._backends._backend import Backend
 from taskscope._cancelling import Cancelling
@@ -15,8 +17,11 @@ from taskscope._diagnosis.groups import group_name, owning_group
 from taskscope._diagnosis.stack import task_chain
 from taskscope._left_alone import LeftAlone
 from taskscope._policy import Policy
-from taskscope._report import TaskRecord
+from taskscope._report import Finding, TaskRecord
 from taskscope._table import NO_SITE, AnyTask, Row, TaskTable
+
+if TYPE_CHECKING:
+    from taskscope._findings.search import Search
 
 DESCRIBED_LIMIT = 1_000
 """Leaks beyond this number are cancelled like the others, and counted, but not described."""
@@ -34,6 +39,9 @@ or its clock jumped."""
 Claims = Callable[[list[AnyTask]], Mapping[AnyTask, tuple[TaskTable, str]]]
 """Tells of pending tasks which of them are somebody else's: who takes each, and why it is theirs."""
 
+PAUSE_MORE = 1.0
+"""Seconds that a thread which sleeps for us may be late."""
+
 FIRST_LOOK = 0.005
 """Seconds until that is asked for the first time. Each further pause is twice as long."""
 
@@ -43,7 +51,12 @@ class Closing:
     """One run through the end of a scope, in the scope's host task or whichever task ends it."""
 
     def __init__(
-        self, table: TaskTable, policy: Policy, excused: Iterable[AnyTask], claims: Claims | None = None
+        self,
+        table: TaskTable,
+        policy: Policy,
+        excused: Iterable[AnyTask],
+        claims: Claims | None = None,
+        search: Search | None = None,
     ) -> None:
         self.backend = backend = table.backend
         host = backend.current_task()
@@ -61,6 +74,7 @@ class Closing:
         self._table = table
         self._policy = policy
         self._claims = claims
+        self._search = search
         self._host = host
         self.excused = {host, *excused}
         self._waited_for: dict[AnyTask, Row] = {}
@@ -73,6 +87,14 @@ class Closing:
         self._settled = self._started
 
     @property
+    def findings(self) -> tuple[Finding, ...]:
+        return () if self._search is None else self._search.findings
+
+    @property
+    def search_coverage(self) -> tuple[str, ...]:
+        return () if self._search is None else self._search.coverage
+
+    @property
     def settled_after(self) -> float:
         return max(0.0, self._settled - self._started)
 
@@ -83,17 +105,55 @@ class Closing:
             self._clock.close()
 
     async def _run(self, *, grace: bool) -> None:
+        self._look_at_guarded()
         pending = self._without_claimed(self._pending())
         if pending and grace:
             pending = self._without_claimed(await self._wait_out_grace(pending))
         pending = [task for task in pending if not self._is_left_at_last(task)]
+        if self._search is not None:
+            await self._search.wait_out_grace(self, self._started + (self._policy.grace if grace else 0.0))
+            pending = self._pending()
         if pending:
             pending = await self._prove(pending)
         if pending:
+            self._look_at_guarded()
             self._describe_leaks(pending)
             if self._policy.cancels:
                 await self._cancel(pending)
+        if self._search is not None:
+            await self._search.end(self, self.leaks)
+            self._settled = self._clock.time()
         self._note_late()
+
+    def _look_at_guarded(self) -> None:
+        tracking = self.backend.running_tracking()
+        if tracking.guards is not None:
+            from taskscope._guard import look_at_guarded
+
+            look_at_guarded(tracking)
+
+    def time(self) -> float:
+        return self._clock.time()
+
+    async def pause(self, seconds: float) -> bool:
+        """Lets the loop run for so many seconds of real time. False once this is to be hurried up."""
+        await self.guarded(self._sleep(seconds), shield=True)
+        return self.cancelled_by is None
+
+    async def _sleep(self, seconds: float) -> None:
+        await self.backend.off_loop(partial(time.sleep, seconds), seconds + PAUSE_MORE)
+
+    async def bounded(self, work: Coroutine[Any, Any, object], seconds: float) -> None:
+        """Awaits work for at most so many seconds, and raises what it raises."""
+        errors: list[BaseException] = []
+
+        async def run() -> None:
+            error = await self.backend.within(work, seconds)
+            errors.extend([] if error is None else [error])
+
+        await self.guarded(run(), shield=True)
+        if errors:
+            raise errors[0]
 
     async def _prove(self, pending: list[AnyTask]) -> list[AnyTask]:
         """Looks which tasks nothing can wake, and returns those that are pending then."""
@@ -265,10 +325,19 @@ class Closing:
 
     def _note_late(self) -> None:
         late = [task for task in self._waited_for if self.backend.is_done(task) and task not in self._seen_leaking]
-        self.late = [late_record(self.backend, task, self._waited_for[task]) for task in late[:DESCRIBED_LIMIT]]
+        self.late = [self._late(task) for task in late[:DESCRIBED_LIMIT]]
         omitted = len(late) - len(self.late)
         if omitted:
             self.coverage = (f"{omitted:,} more tasks ended late, too many to describe",)
+
+    def _late(self, task: AnyTask) -> TaskRecord:
+        record = late_record(self.backend, task, self._waited_for[task])
+        if self._table.closed_in_use is None:
+            return record
+        from taskscope._closed_in_use import closed_before_end  # only who has something to tell pays for the import
+
+        closed = closed_before_end(self._table, task)
+        return replace(record, closed_before_end=closed) if closed else record
 
 
 def _owner_of(task: AnyTask) -> str | None:

@@ -10,7 +10,7 @@ from taskscope._backends._backend import Backend
 from taskscope._closing import Closing
 from taskscope._diagnosis.describe import describe
 from taskscope._diagnosis.stack import task_chain
-from taskscope._report import Report, TaskRecord
+from taskscope._report import Finding, Report, TaskRecord
 from taskscope._table import AnyTask, Row, TaskTable
 
 if TYPE_CHECKING:
@@ -29,6 +29,18 @@ def exit_report(
     inherited: survivors of closed inner scopes, some of which may have ended since.
     lost: how the tracking was lost, None where it was not.
     """
+    closed: tuple[Finding, ...] = ()
+    coverage = (*closing.coverage, *closing.left.coverage, *closing.search_coverage)
+    if table.closed_in_use is not None:
+        from taskscope._closed_in_use import findings_of  # only who has something to tell pays for the import
+
+        closed = findings_of(table, closing.left)
+    missed = table.backend.running_tracking().closings_missed
+    if missed:
+        coverage = (*coverage, _missed(missed))
+    if table.accused_omitted:
+        words = f"{table.accused_omitted:,} more tasks held a resource when it was closed, too many to describe"
+        coverage = (*coverage, words)
     body_tasks = body_end.tasks if body_end is not None and body_end.fired else None
     leaks = dict(closing.leaks)
     for task, record in (body_tasks or {}).items():
@@ -38,18 +50,33 @@ def exit_report(
         table.name,
         phase="exit" if body_tasks is None else "body",
         body=None if body_end is None else body_end.body,
-        leaks=tuple(leaks.values()),
+        leaks=tuple(_with_closed(table, task, record) for task, record in leaks.items()),
         late=tuple(closing.late),
         survivors=tuple(closing.survivors.values()),
         transferred=(*given, *closing.left.transferred.values()),
         ignored=closing.left.records,
+        findings=(*closed, *closing.findings),
         inherited=tuple(record for task, record in inherited.items() if not table.backend.is_done(task)),
-        coverage=(*closing.coverage, *closing.left.coverage),
+        coverage=coverage,
         leaks_omitted=closing.omitted,
         spawned=table.spawned,
         settled_after=closing.settled_after,
         tracking_lost=lost,
     )
+
+
+def _with_closed(table: TaskTable, task: AnyTask, record: TaskRecord) -> TaskRecord:
+    if table.closed_in_use is None:
+        return record
+    from taskscope._closed_in_use import closed_before_end
+
+    closed = closed_before_end(table, task)
+    return replace(record, closed_before_end=closed) if closed else record
+
+
+def _missed(closings: int) -> str:
+    resources = "1 resource was" if closings == 1 else f"{closings:,} resources were"
+    return f"on this loop, {resources} closed without a look at who holds it: for want of time"
 
 
 def records_of_given(backend: Backend, handed_off: Mapping[AnyTask, tuple[str, Row]]) -> tuple[TaskRecord, ...]:

@@ -8,12 +8,12 @@ from taskscope._backends._backend import Tracking
 from taskscope._table import NO_SITE, AnyTask, TaskTable, tag
 
 
-def recover_tasks(table: TaskTable, tracking: Tracking, excused: Container[AnyTask]) -> int:
-    """Puts into the table every task of the running loop whose context carries its tag. Returns how many there were.
+def recover_tasks(table: TaskTable, tracking: Tracking, excused: Container[AnyTask]) -> list[AnyTask]:
+    """Puts into the table every task of the running loop whose context carries its tag, and returns those.
 
     excused: tasks to leave alone. So are those whose owner is known not to be the one that their context names.
     """
-    recovered = 0
+    recovered: list[AnyTask] = []
     backend = table.backend
     host_context = None if table.host is None else backend.task_context(table.host)
     for task in backend.all_tasks():
@@ -21,20 +21,13 @@ def recover_tasks(table: TaskTable, tracking: Tracking, excused: Container[AnyTa
             continue
         context = backend.task_context(task)
         # who runs in the host's own context shares its tag without having been spawned under it
-        if context is None or context is host_context or not _leads_to(context.get(tag), table):
+        if context is None or context is host_context or not table.is_meant_by(context.get(tag)):
             continue
         table.rows[task] = NO_SITE
-        recovered += 1
+        recovered.append(task)
     return recovered
 
 
 def describe_loss(tracking: Tracking, recovered: int) -> str:
     found = "no other task" if not recovered else "1 task" if recovered == 1 else f"{recovered} tasks"
     return f"{tracking.loss()}; looking through all tasks of the loop has found {found} of this scope"
-
-
-def _leads_to(found: TaskTable | None, table: TaskTable) -> bool:
-    """Whether a tag is the scope's, or that of a closed scope inside it."""
-    while found is not None and found is not table and found.closed:
-        found = found.parent
-    return found is table

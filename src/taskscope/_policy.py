@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, cast, get_args
 
@@ -18,10 +18,25 @@ OnLeak = OnLeakName | Callable[[Report], None]
 OnReport = Callable[[Report], None]
 OuterGroups = Literal["leak", "transfer"]
 SpawnSite = Literal["site", "stack", "off"]
+Find = Literal[
+    "tasks",
+    "timers",
+    "generators",
+    "executor",
+    "threads",
+    "processes",
+    "servers",
+    "transports",
+    "unretrieved",
+    "untracked",
+]
 
 _ON_LEAK: tuple[str, ...] = get_args(OnLeakName)
 _OUTER_GROUPS: tuple[str, ...] = get_args(OuterGroups)
 _SPAWN_SITE: tuple[str, ...] = get_args(SpawnSite)
+FIND: tuple[str, ...] = get_args(Find)
+TASKS_ONLY: frozenset[Find] = frozenset({"tasks"})
+"""What a scope looks for unless it is told to look for more. There is no other set that is equal to it."""
 
 
 class PolicyArguments(TypedDict, total=False):
@@ -35,9 +50,10 @@ class PolicyArguments(TypedDict, total=False):
     watch: float | None
     outer_groups: OuterGroups
     ignore: Sequence[Ignore]
-    find: tuple[Literal["tasks"]]
+    find: Sequence[Find]
     scan: bool
     spawn_site: SpawnSite
+    end_processes: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +68,10 @@ class Policy:
     watch: float | None = None
     outer_groups: OuterGroups = "leak"
     ignore: tuple[Ignore, ...] = ()
+    find: frozenset[Find] = TASKS_ONLY
     scan: bool = False
     spawn_site: SpawnSite = "site"
+    end_processes: bool = False
     # No arguments of a scope, but for what is built on scopes:
     ignore_builtin: bool = True
     cancels: bool = True  # False: what has leaked is told, and let be
@@ -71,6 +89,7 @@ def check_policy(
     find: object = ("tasks",),
     scan: bool = False,
     spawn_site: SpawnSite = "site",
+    end_processes: bool = False,
     **unknown: object,
 ) -> Policy:
     """The arguments as a `Policy`.
@@ -90,15 +109,16 @@ def check_policy(
         _check_callback("on_report", on_report, "None or a function that takes a Report")
     _check_word("outer_groups", outer_groups, _OUTER_GROUPS)
     _check_word("spawn_site", spawn_site, _SPAWN_SITE)
-    if not isinstance(scan, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"scan={safe_repr(scan)}: must be True or False")
+    _check_flag("scan", scan)
+    _check_flag("end_processes", end_processes)
     if watch is not None:
         _check_seconds("watch", watch, "None or ")
         if not watch:
             raise ValueError(f"watch={watch!r}: must be None or more than 0 seconds")
     rules = _checked_rules(ignore)
-    if _words_in(find) != ["tasks"]:
-        raise ValueError(f'find={safe_repr(find)}: this version looks for tasks only, leave it ("tasks",)')
+    wanted = _checked_find(find)
+    if end_processes and "processes" not in wanted:
+        raise ValueError('end_processes=True: needs "processes" in find, or no process is looked for')
     return Policy(
         float(grace),
         float(cancel_timeout),
@@ -108,8 +128,10 @@ def check_policy(
         None if watch is None else float(watch),
         outer_groups,
         rules,
-        scan,
+        wanted,
+        scan or "untracked" in wanted,
         spawn_site,
+        end_processes,
     )
 
 
@@ -150,13 +172,23 @@ def _checked_rules(value: object) -> tuple[Ignore, ...]:
     return tuple(rules)
 
 
-def _words_in(value: object) -> list[str] | None:
-    """The elements of a tuple of strings, None of anything else: to compare it as it is can raise (an array does)."""
-    if not isinstance(value, tuple):
-        return None
-    elements = cast("tuple[object, ...]", value)
-    words = [element for element in elements if isinstance(element, str)]
-    return words if len(words) == len(elements) else None
+def _checked_find(value: object) -> frozenset[Find]:
+    allowed = f"must be a sequence of {', '.join(map(repr, FIND))}"
+    if isinstance(value, str) or not isinstance(value, Sequence | Set):
+        raise TypeError(f"find={safe_repr(value)}: {allowed}, not {type(value).__name__}")
+    given = cast("Collection[object]", value)
+    for word in given:
+        if not isinstance(word, str):
+            raise TypeError(f"find={safe_repr(given)}: {allowed}; {safe_repr(word)} is {type(word).__name__}")
+        if word not in FIND:
+            raise ValueError(f"find={safe_repr(given)}: {allowed}; there is no {safe_repr(word)}")
+    wanted = TASKS_ONLY | cast("Set[Find]", set(given))
+    return TASKS_ONLY if wanted == TASKS_ONLY else wanted
+
+
+def _check_flag(argument: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{argument}={safe_repr(value)}: must be True or False")
 
 
 def _check_word(argument: str, value: object, allowed: tuple[str, ...]) -> None:

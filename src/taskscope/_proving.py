@@ -9,6 +9,7 @@ from typing import Any
 
 from taskscope import _proving_on_trio
 from taskscope._backends import _asyncio as backend
+from taskscope._closed_in_use import Accusation, closers
 from taskscope._diagnosis.host import frames_held_on_trio, held_now, own_coroutines
 from taskscope._diagnosis.proof import NOT_HELD, Held, Proof
 from taskscope._diagnosis.reachability import prove
@@ -59,7 +60,7 @@ def host_as_held(table: TaskTable) -> Held:
         frames = frames_held_on_trio(table.backend.current_task(), sys._getframe(2))  # pyright: ignore[reportPrivateUsage]
         return NOT_HELD._replace(frames=frames)
     aside = backend.running_tracking().ownership.aside
-    registries = callbacks_of((*registries_of_asyncio(), *registries_of_anyio(), aside))
+    registries = callbacks_of((*registries_of_asyncio(), *registries_of_anyio(), aside, closers))
     # No variables here: they would hold the task and its frame once more.
     return held_now(backend.current_task(), sys._getframe(2), registries)  # pyright: ignore[reportPrivateUsage]
 
@@ -94,7 +95,7 @@ def _prove(
     opener: AnyTask | None = None,
 ) -> Proof:
     """A proof is a gift, and no reason to fail where none can be had."""
-    registries = [backend.running_tracking().ownership.aside]
+    registries = [backend.running_tracking().ownership.aside, closers]
     try:
         with untraced():
             return prove(tasks, list(bookkeepers), registries, _own_types(), host, held, opener)
@@ -108,7 +109,7 @@ def _own_types() -> tuple[type, ...]:
     from taskscope._closing import Closing
     from taskscope._watch import BodyWatch
 
-    return TaskTable, BodyEnd, backend.BodyCancel, BodyWatch, Closing
+    return TaskTable, BodyEnd, backend.BodyCancel, BodyWatch, Closing, Accusation
 
 
 def _coroutines(host: AnyTask | None) -> list[object]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from taskscope._backends._backend import Backend
+from taskscope._closed_in_use import Accusation, closers
 from taskscope._diagnosis.host import frames_as_held, own_coroutines
 from taskscope._diagnosis.proof import Held, Proof
 from taskscope._diagnosis.stack import task_chain
@@ -64,7 +65,7 @@ def _prove(
     tracking: Any = backend.running_tracking()
     try:
         with untraced():
-            return prove_trio(tasks, list(bookkeepers), [tracking._moved], _own_types(), opener, frames)
+            return prove_trio(tasks, list(bookkeepers), [tracking._moved, closers], _own_types(), opener, frames)
     except Exception as error:
         return Proof({}, 0, f"the search failed: {type(error).__name__}: {error}")
 
@@ -77,4 +78,4 @@ def _own_types() -> tuple[type, ...]:
     from taskscope._closing import Closing
     from taskscope._watch import BodyWatch
 
-    return TaskTable, BodyEnd, BodyCancel, BodyWatch, Closing, Outcomes, Timer
+    return TaskTable, BodyEnd, BodyCancel, BodyWatch, Closing, Accusation, Outcomes, Timer

@@ -11,6 +11,18 @@ FORMAT_VERSION = 1
 Phase = Literal["exit", "body", "loop"]
 Verdict = Literal["deadlocked", "blocked", "sleeping", "io", "joining", "runnable"]
 Outcome = Literal["cancelled", "finished", "failed", "survived"]
+FindingKind = Literal[
+    "closed-in-use",
+    "timer",
+    "generator",
+    "executor",
+    "thread",
+    "process",
+    "server",
+    "transport",
+    "unretrieved",
+    "untracked",
+]
 
 
 @final
@@ -75,6 +87,8 @@ class TaskRecord:
         rule: The rule by which it was left alone, as text (`coroutine='Client._read'`). None where no rule did that.
         closed_scope: Name of the scope from whose context it was spawned, where that scope was closed already and the
             task therefore fell to an open ancestor. None in all other cases.
+        closed_before_end: The resources, of those that `closing` and `guard` know, that it held when they were closed,
+            and that had therefore been closed before it ended.
     """
 
     name: str
@@ -94,6 +108,43 @@ class TaskRecord:
     closed_scope: str | None = None
     stuck_with: tuple[str, ...] = ()
     rule: str | None = None
+    closed_before_end: tuple[str, ...] = ()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something beside a pending task that outlived its scope, or a resource that was closed while a task used it.
+
+    Attributes:
+        kind: `"closed-in-use"`; `"timer"` (a call that is still to come), `"generator"` (an asynchronous one that was
+            started and never closed), `"executor"` (a thread that still runs what the scope gave it), `"thread"`,
+            `"process"`, `"server"` (one that still listens), `"transport"` (one that is still open), `"unretrieved"`
+            (the exception of a task that nobody has asked for), `"untracked"` (a task made past the task factory).
+        what: The thing in words. Of a resource its type, and its name if it was given one.
+        spawn_site: Where it was started; of what has to do with a task, where that was spawned. None where that is
+            not known.
+        stack: Where it stands now, outermost frame first: a generator's frame, a thread's, a timer's function where it
+            is defined; the traceback of an exception that nobody has asked for. Empty where there is none.
+        detail: What else is known, in words. None where nothing is.
+        task: The task it is about, as it was when the resource was closed or when it had ended. None for other kinds.
+        held_in: The frame that holds a closed resource. None for other kinds.
+        variable: The variable of that frame, with the attributes that lead on from there: `"self._pool"`. None for
+            other kinds.
+        outcome: What ending it did: `"cancelled"`, `"closed"`, `"terminated"`, `"killed"`, `"survived"`, or `"ended"`
+            where it has ended by itself meanwhile. Of a closed resource what became of the task: `"ended"` or
+            `"survived"`. None where nothing was done.
+    """
+
+    kind: FindingKind
+    what: str
+    spawn_site: Frame | None = None
+    stack: tuple[Frame, ...] = ()
+    detail: str | None = None
+    task: TaskRecord | None = None
+    held_in: Frame | None = None
+    variable: str | None = None
+    outcome: str | None = None
 
 
 @final
@@ -112,7 +163,7 @@ class Report:
         transferred: Tasks that somebody else answers for: an open task group outside the scope, or who took a hand-off.
         ignored: Tasks that were left alone, each with the reason in its `outcome_detail`.
         inherited: Survivors of inner scopes that had closed before. They are told, not failed on again.
-        findings: What else outlived the scope.
+        findings: What else outlived the scope, and resources that were closed while a task used them.
         coverage: What could not be looked at, in words.
         leaks_omitted: How many leaks were cancelled like the others but are not described in `leaks`, for their number.
         spawned: How many tasks were spawned in the scope, those included that ended at once.
@@ -129,7 +180,7 @@ class Report:
     transferred: tuple[TaskRecord, ...] = ()
     ignored: tuple[TaskRecord, ...] = ()
     inherited: tuple[TaskRecord, ...] = ()
-    findings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     coverage: tuple[str, ...] = ()
     leaks_omitted: int = 0
     spawned: int = 0

@@ -28,6 +28,8 @@ from taskscope._lost import describe_loss, recover_tasks
 from taskscope._off import is_off
 from taskscope._policy import (
     DEFAULT_POLICY,
+    TASKS_ONLY,
+    Find,
     OnLeak,
     OnReport,
     OuterGroups,
@@ -42,6 +44,7 @@ from taskscope._table import NO_SITE, AnyTask, Note, Row, TaskTable, set_tag, ta
 
 if TYPE_CHECKING:
     from taskscope._body import BodyEnd
+    from taskscope._findings.search import ClaimsThings, Search
     from taskscope._handing import Task
 
 _NOTES: dict[str, Note | None] = {"site": None, "stack": note_stack, "off": note_nothing}
@@ -74,11 +77,18 @@ class TaskScope:
             group and listed in `report.transferred` (`"transfer"`).
         ignore: Rules for tasks that are meant to outlive the scope. A pending task that matches one is no leak: it is
             left alone, and listed in `report.ignored`. Asked only when the body has ended.
-        find: Not supported yet, must be `("tasks",)`.
+        find: What else is looked for at exit, beside tasks, which always are: `"timers"` (calls that the loop was
+            asked for and that are still to come), `"generators"` (asynchronous ones started and never closed),
+            `"executor"` (threads still running what the scope gave to an executor or to `to_thread`), `"threads"` and
+            `"processes"` started under the scope, `"servers"` still listening, `"transports"` still open,
+            `"unretrieved"` exceptions of tasks, and `"untracked"` tasks, made past the task factory. What there is has
+            `grace` seconds to end too. Then timers are cancelled, generators, servers and transports closed, within
+            `cancel_timeout` seconds; what was found is in `report.findings`.
         scan: Also look through all tasks of the loop at exit, for those that were made without the task factory
             (`asyncio.Task(...)`). Takes about 0.3 µs for each task alive on the loop; meant for tests.
         spawn_site: `"site"` notes the line that spawned each task, `"stack"` the whole stack and the time, `"off"`
             nothing.
+        end_processes: Whether processes that are found are terminated, and killed if they do not end.
 
     Raises:
         TypeError, ValueError: At construction, for a bad argument.
@@ -99,6 +109,8 @@ class TaskScope:
     _inherited: dict[AnyTask, TaskRecord] | None = None
     _handed_off: weakref.WeakKeyDictionary[AnyTask, tuple[str, Row]] | None = None
     _claims: Claims | None = None
+    _claims_things: ClaimsThings | None = None
+    _search: Search | None = None
     # How many coroutines its body begins with that were made before, so that their maker has them too.
     _given = 0
 
@@ -114,9 +126,10 @@ class TaskScope:
         watch: float | None = None,
         outer_groups: OuterGroups = "leak",
         ignore: Sequence[Ignore] = (),
-        find: tuple[Literal["tasks"]] = ("tasks",),
+        find: Sequence[Find] = ("tasks",),
         scan: bool = False,
         spawn_site: SpawnSite = "site",
+        end_processes: bool = False,
     ) -> None:
         check_name(name)
         given = (
@@ -131,16 +144,30 @@ class TaskScope:
             find,
             scan,
             spawn_site,
+            end_processes,
         )
         policy = DEFAULT_POLICY if all(map(is_, given, _DEFAULTS)) else check_policy(*given)
         frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
         self._set_up(name, policy, (frame.f_code, frame.f_lasti))
 
     @classmethod
-    def _of(cls, policy: Policy, name: str, opened_at: tuple[CodeType, int], claims: Claims | None = None) -> TaskScope:
+    def _of(
+        cls,
+        policy: Policy,
+        name: str,
+        opened_at: tuple[CodeType, int],
+        claims: Claims | None = None,
+        claims_things: ClaimsThings | None = None,
+        search: Search | None = None,
+    ) -> TaskScope:
+        """search: begun already, for what an owner has that was there before the scope. The scope finishes it."""
         scope = cls.__new__(cls)
         if claims is not None:
             scope._claims = claims
+        if claims_things is not None:
+            scope._claims_things = claims_things
+        if search is not None:
+            scope._search = search
         scope._set_up(name, policy, opened_at)
         return scope
 
@@ -166,7 +193,8 @@ class TaskScope:
                 )
             if self._is_given_up:
                 raise TaskScopeError(f"root scope {self.name!r} was uninstalled without a judgement: use aclose()")
-            self._report = Report(self.name, spawned=self._table.spawned)
+            coverage = () if self._search is None else self._search.coverage
+            self._report = Report(self.name, spawned=self._table.spawned, coverage=coverage)
         return self._report
 
     def snapshot(self) -> Report:
@@ -270,6 +298,12 @@ class TaskScope:
             from taskscope._body import BodyEnd
 
             self._body_end = BodyEnd(self._table, timeout=self._policy.timeout, watch=self._policy.watch)
+        if tracking.guards is not None:
+            from taskscope._guard import look_at_guarded
+
+            look_at_guarded(tracking)  # what is closed by now was not closed while this scope used it
+        if self._policy.find is not TASKS_ONLY:
+            self._begin_search()
         return True
 
     def _open_as_root(self, backend: Backend, tracking: Tracking) -> None:
@@ -279,7 +313,18 @@ class TaskScope:
         tracking.acquire()
         self._losses = tracking.losses
         self._state = "open"
+        if backend.is_in_loop() and backend.running_tracking() is tracking:
+            self._begin_search()
+        elif self._policy.find is not TASKS_ONLY:
+            tracking.call_soon(self._begin_search)  # what a search prepares, a loop that begins to run would undo
         self._become_root()
+
+    def _begin_search(self) -> None:
+        if self._policy.find is not TASKS_ONLY and self._search is None and self._state == "open":
+            from taskscope._findings.search import Search
+
+            self._search = Search(self._table, self._policy, self._claims_things)
+            self._search.begin()
 
     def _open_to_hold(self, backend: Backend) -> None:
         """Opens a scope that has no body and is never judged: whoever opens it takes its tasks out of it again."""
@@ -314,8 +359,10 @@ class TaskScope:
             and (self._body_end is None or not self._body_end.fired)
             and not self._inherited
             and not self._handed_off
+            and self._table.closed_in_use is None
             and not self._policy.scan
             and self._is_tracking_intact()
+            and (self._search is None or self._search.is_clean())
         )
 
     def _is_tracking_intact(self) -> bool:
@@ -328,6 +375,12 @@ class TaskScope:
         if self._state == "closed":
             return
         self._state = "closed"
+        if self._search is not None:
+            self._search.finish()
+        if self._table.closed_in_use is not None:
+            from taskscope._closed_in_use import forget
+
+            forget(self._table)
         self._table.close()
         if self._tracking is None:
             return
@@ -336,7 +389,7 @@ class TaskScope:
         self._tracking.release()
 
     async def _end(self, exc: BaseException | None, excused: Iterable[AnyTask] = ()) -> None:
-        closing = Closing(self._table, self._policy, excused, self._claims)
+        closing = Closing(self._table, self._policy, excused, self._claims, self._search)
         try:
             lost = self._look_for_lost(closing)
             await closing.run(grace=not isinstance(exc, KeyboardInterrupt | SystemExit))
@@ -352,14 +405,21 @@ class TaskScope:
         """The body's coroutine is being closed, so nothing can be awaited: cancel, and tell what is known."""
         left = LeftAlone(self._table, self._policy, None)
         pending = [task for task in self._table.pending() if not left.takes_by_rule(task)]
+        findings = () if self._search is None else self._search.end_at_once()
+        if self._table.closed_in_use is not None:
+            from taskscope._closed_in_use import findings_of
+
+            findings = (*findings_of(self._table), *findings)
         try:
             report = self._report_now(pending)
-            self._report = replace(report, phase="exit", ignored=left.records, coverage=left.coverage)
+            self._report = replace(
+                report, phase="exit", ignored=left.records, coverage=left.coverage, findings=findings
+            )
             for task in pending:
                 self._table.backend.cancel_without_waiting(task)
         finally:
             self._shut()
-        if pending:
+        if not self._report.ok:
             tell_of_abandoned(self._table.backend, self._report, self._policy, exc)
 
     def _look_for_lost(self, closing: Closing) -> str | None:
@@ -369,7 +429,9 @@ class TaskScope:
             return None
         assert self._tracking is not None
         recovered = recover_tasks(self._table, self._tracking, {*closing.excused, *(self._inherited or ())})
-        return None if intact else describe_loss(self._tracking, recovered)
+        if intact and self._search is not None:
+            self._search.note_untracked(recovered)
+        return None if intact else describe_loss(self._tracking, len(recovered))
 
     def _make_report(self, closing: Closing, lost: str | None) -> Report:
         given = () if self._handed_off is None else records_of_given(self._table.backend, self._handed_off)

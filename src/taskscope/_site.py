@@ -56,7 +56,7 @@ def _runs_loop(code: CodeType) -> bool:
     return id(code) in _LOOP_RUNNERS or code.co_name == "unrolled_run"
 
 
-def _is_library_frame(frame: FrameType) -> bool:
+def is_library_frame(frame: FrameType) -> bool:
     file = frame.f_code.co_filename
     known = _known_files.get(file)
     if known is not None:
@@ -80,7 +80,7 @@ def user_frame(frame: FrameType | None) -> FrameType | None:
     """
     walk = frame
     while walk is not None:
-        if not _is_library_frame(walk):
+        if not is_library_frame(walk):
             caller = walk.f_back
             if caller is None or caller.f_code not in _FACTORY_CALLERS:
                 return walk

@@ -6,7 +6,7 @@ import asyncio
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar, Token
 from itertools import cycle
 from types import CodeType, FrameType
@@ -81,11 +81,16 @@ class TaskTable:
     swept = 0
     closed = False
     refusing = False
+    closed_in_use: list[Any] | None = None  # accusations: who held a resource when that was closed
+    accused_omitted = 0
     _sweep_at = HELD
     _sampled: set[AnyTask] | None = None
     _sampled_ended = 0
     _gaps: Iterator[int] | None = None
     _closed_in: dict[AnyTask, str] | None = None
+    # Told of tasks that have ended and are let go, in one call for all of a sweep, with the rows in which theirs are.
+    # Nobody is, unless a scope looks for what nobody has retrieved.
+    lets_go: Callable[[Iterable[AnyTask], Mapping[AnyTask, Row]], None] | None = None
 
     def __init__(self, scope: TaskScope, note: Note | None, label: str | tuple[CodeType, int]) -> None:
         # None once the scope has ended: contexts can keep a table for ever, and need no more than its ancestors.
@@ -126,6 +131,12 @@ class TaskTable:
         while table is not None and table.closed:
             table = table.parent
         return table
+
+    def is_meant_by(self, tagged: TaskTable | None) -> bool:
+        """Whether a tag is the scope's, or that of a closed scope inside it."""
+        while tagged is not None and tagged is not self and tagged.closed:
+            tagged = tagged.parent
+        return tagged is self
 
     def pass_on(self, task: AnyTask) -> None:
         """A context that outlived the scope has spawned: the nearest open ancestor answers for the task."""
@@ -214,6 +225,8 @@ class TaskTable:
         rows = self.rows
         is_done = self.backend.is_done
         ended = [task for task in list(rows) if is_done(task)]
+        if self.lets_go is not None:
+            self.lets_go(ended, rows)
         for task in ended:
             rows.pop(task, None)
             if self._closed_in is not None:

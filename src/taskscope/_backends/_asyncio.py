@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Awaitable, Callable, Container, Coroutine
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import Context
 from functools import partial
 from typing import Any, Final, TypeVar, final
 
@@ -25,6 +26,9 @@ from taskscope._report import Outcome
 from taskscope._table import AnyTask, TaskTable
 
 T = TypeVar("T")
+
+LAST_SECONDS: Final = 0.05
+"""How long work of ours that was cancelled, for its time was up, has to end."""
 
 name: Final = "asyncio"
 
@@ -80,6 +84,14 @@ def drop_ended(table: TaskTable) -> bool:
 
 def watch_end(task: AnyTask) -> None:
     pass  # tasks keep it
+
+
+def watch_for_end(task: AnyTask, ended: Callable[[AnyTask], object]) -> None:
+    task.add_done_callback(ended, context=Context())  # not in that of the running code: it may carry a tag
+
+
+def stop_watching_for_end(task: AnyTask, ended: Callable[[AnyTask], object], watch: object) -> None:
+    task.remove_done_callback(ended)
 
 
 def outcome_of_cancelled(task: AnyTask) -> tuple[Outcome, BaseException | None]:
@@ -231,6 +243,13 @@ def call_at(when: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
     return asyncio.get_running_loop().call_at(when, callback)
 
 
+def call_after_turns(turns: int, callback: Callable[[], object]) -> None:
+    if turns:
+        asyncio.get_running_loop().call_soon(call_after_turns, turns - 1, callback, context=Context())
+    else:
+        callback()
+
+
 async def timers_gone(timers: list[asyncio.TimerHandle]) -> None:
     pass
 
@@ -285,6 +304,19 @@ async def off_loop(work: Callable[[], T], seconds: float) -> T | None:
     while watchdog is not None and watchdog.is_running:
         await one_turn()
     return results[0] if results else None
+
+
+async def within(work: Coroutine[Any, Any, object], seconds: float) -> BaseException | None:
+    # Not through the factory, the user's or ours: this is no task of a program's.
+    task: AnyTask = asyncio.Task(work, loop=asyncio.get_running_loop(), name="taskscope closes")
+    clock = new_clock()
+    await clock.wait_ended([task], clock.time() + seconds)
+    if not task.done():
+        task.cancel()
+        await clock.wait_ended([task], clock.time() + LAST_SECONDS)
+    if not task.done() or task.cancelled():
+        return None
+    return task.exception()
 
 
 def shielded() -> AbstractContextManager[Any]:

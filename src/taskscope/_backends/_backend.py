@@ -29,12 +29,19 @@ class Tracking(Protocol):
     Attributes:
         installation: What `install` has put there, None where nobody has.
         losses: How often it was found that spawns had not been seen for a time.
+        budget: How much of the time goes into proofs.
+        looks: How much of it goes into looks at who holds a resource that is closed.
+        closings_missed: How many resources were closed for which nothing of that was left.
+        guards: Those of the resources that are looked at from time to time. None where there are none.
         root: Owner of the tasks that are spawned outside of any scope.
     """
 
     installation: Any
     losses: int
     budget: Budget
+    guards: list[Any] | None
+    looks: Budget
+    closings_missed: int
 
     @property
     def root(self) -> TaskTable | None: ...
@@ -50,6 +57,10 @@ class Tracking(Protocol):
 
     def is_on_loop(self) -> bool:
         """Whether what is spawned is still seen."""
+        ...
+
+    def call_soon(self, callback: Callable[[], object], /) -> None:
+        """Has something called in the loop, as soon as that runs."""
         ...
 
     def loss(self) -> str:
@@ -158,6 +169,17 @@ class Backend(Protocol):
         """Makes sure that the outcome of a pending task will be seen."""
         ...
 
+    def watch_for_end(self, task: AnyTask, ended: Callable[[AnyTask], object]) -> object:
+        """Has a function called with a pending task of the running loop when that has ended. Its outcome is known then.
+
+        Returns what is needed to stop that.
+        """
+        ...
+
+    def stop_watching_for_end(self, task: AnyTask, ended: Callable[[AnyTask], object], watch: Any) -> None:
+        """watch: what `watch_for_end` has returned."""
+        ...
+
     def outcome_of_cancelled(self, task: AnyTask) -> tuple[Outcome | None, BaseException | None]:
         """How a task ended that has been cancelled by us."""
         ...
@@ -217,6 +239,10 @@ class Backend(Protocol):
         ...
 
     def call_at(self, when: float, callback: Callable[[], object]) -> Timer: ...
+    def call_after_turns(self, turns: int, callback: Callable[[], object]) -> None:
+        """Has a function called when everything has had so many turns that is ready to run."""
+        ...
+
     async def timers_gone(self, timers: list[Any]) -> None:
         """Returns when nothing is left of timers that have fired or have been cancelled."""
         ...
@@ -234,6 +260,10 @@ class Backend(Protocol):
 
     async def off_loop(self, work: Callable[[], T], seconds: float) -> T | None:
         """The result of work that may block, done in a thread; None where it failed or was not done in time."""
+        ...
+
+    async def within(self, work: Coroutine[Any, Any, object], seconds: float) -> BaseException | None:
+        """Awaits work, for at most so many seconds on the loop's clock. Returns what it has raised by itself."""
         ...
 
     def shielded(self) -> AbstractContextManager[Any]:

@@ -51,8 +51,11 @@ class LoopTracking:
         "_loop",
         "_plain",
         "budget",
+        "closings_missed",
         "factory",
+        "guards",
         "installation",
+        "looks",
         "losses",
         "ownership",
         "users",
@@ -69,6 +72,9 @@ class LoopTracking:
         # How often the factory was found replaced by somebody else's while it was in use.
         self.losses = 0
         self.budget = Budget()
+        self.looks = Budget()
+        self.closings_missed = 0
+        self.guards: list[Any] | None = None
 
     @property
     def root(self) -> TaskTable | None:
@@ -104,6 +110,10 @@ class LoopTracking:
         """Whether tasks are made with our factory, directly or through a factory that calls ours."""
         current = self._require_loop().get_task_factory()
         return current is self.factory or (current is not None and self._reaches(current))
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """Has something called in the loop, as soon as that runs."""
+        self._require_loop().call_soon_threadsafe(callback)
 
     def loss(self) -> str:
         by = "one that was taken off again" if self.is_on_loop() else safe_repr(self._require_loop().get_task_factory())

@@ -44,7 +44,8 @@ def running_trio() -> Backend | None:
 
 def _imported_trio() -> Backend | None:
     global _trio
-    if _trio is None and "trio" in sys.modules:
+    # While Trio is being imported it starts a process of its own, for which a scope can be asked whose it is.
+    if _trio is None and hasattr(sys.modules.get("trio"), "run"):
         from taskscope._backends import _trio as found
 
         _trio = found

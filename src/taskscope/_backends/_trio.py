@@ -14,7 +14,7 @@ import trio
 from trio.lowlevel import Task
 
 from taskscope._backends._trio_cancelling import stand_in_of, take_over
-from taskscope._backends._trio_clock import TrioClock, is_clock_virtual, outcome_seen
+from taskscope._backends._trio_clock import Outcomes, TrioClock, is_clock_virtual, outcome_seen
 from taskscope._backends._trio_tracking import TrioTracking, run_context, tracking_of_run
 from taskscope._backends._trio_tracking import running_tracking as running_tracking
 from taskscope._backends._watchdog import start_thread
@@ -84,6 +84,17 @@ def outcome(task: Any) -> tuple[Outcome | None, BaseException | None]:
     if stand_in is not None and stand_in.outcome is not None:
         return stand_in.outcome, stand_in.error
     return outcome_seen(task)
+
+
+def watch_for_end(task: Any, ended: Callable[[Any], object]) -> Outcomes:
+    watch = Outcomes(ended)
+    watch.watch([task])
+    return watch
+
+
+def stop_watching_for_end(task: Any, ended: Callable[[Any], object], watch: Outcomes | None) -> None:
+    if watch is not None:
+        watch.stop()
 
 
 def outcome_of_cancelled(task: Any) -> tuple[Outcome | None, BaseException | None]:
@@ -226,6 +237,14 @@ class Timer:
         self.is_over = True
 
 
+def call_after_turns(turns: int, callback: Callable[[], object]) -> None:
+    if not turns:
+        callback()
+        return
+    with suppress(trio.RunFinishedError):  # as the last calls are made: what comes after the run is none of ours
+        trio.lowlevel.current_trio_token().run_sync_soon(call_after_turns, turns - 1, callback)
+
+
 def call_at(when: float, callback: Callable[[], object]) -> Timer:
     return Timer(when, callback)
 
@@ -281,6 +300,17 @@ async def off_loop(work: Callable[[], T], seconds: float) -> T | None:
     while results and thread.is_alive():
         await one_turn()  # it has only to return: no thread of ours is left when the scope is
     return results[0] if results else None
+
+
+async def within(work: Coroutine[Any, Any, object], seconds: float) -> BaseException | None:
+    with trio.CancelScope(deadline=trio.current_time() + seconds, shield=True):
+        try:
+            await work
+        except trio.Cancelled:
+            raise
+        except BaseException as error:
+            return error
+    return None
 
 
 def shielded() -> AbstractContextManager[Any]:

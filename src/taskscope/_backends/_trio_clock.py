@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, final
 
@@ -125,7 +125,9 @@ class _Wait(trio.abc.Instrument):
 class Outcomes(trio.abc.Instrument):
     """Sees how tasks end, from the first wait of an exit to its end: they can end between two waits as well."""
 
-    def __init__(self) -> None:
+    def __init__(self, ended: Callable[[Any], object] | None = None) -> None:
+        """ended: called with each task when it has ended."""
+        self._told = ended
         # By their ids: whoever holds a frame holds all that its code has in its variables.
         self._frames: dict[Any, int] = {}
         self._known_errors: set[int] = set()
@@ -145,6 +147,8 @@ class Outcomes(trio.abc.Instrument):
     def task_exited(self, task: Task) -> None:
         if task in self._frames:
             _ended[task] = self._outcome_of(task)
+            if self._told is not None:
+                self._told(task)
 
     def _outcome_of(self, task: Any) -> tuple[Outcome, BaseException | None]:
         """How a task has just ended: its nursery keeps what its tasks raise until all of them have ended."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import Context
 from typing import Any, final
@@ -33,6 +33,9 @@ class TrioTracking(trio.abc.Instrument):
         self.installation: Any = None
         self.losses = 0
         self.budget = Budget()
+        self.looks = Budget()
+        self.closings_missed = 0
+        self.guards: list[Any] | None = None
         self.root: TaskTable | None = None
         self._users = 0
         task: Any = trio.lowlevel.current_task()
@@ -63,6 +66,9 @@ class TrioTracking(trio.abc.Instrument):
 
     def is_on_loop(self) -> bool:
         return self in self._runner.instruments.get("task_spawned", ())
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        self._runner.entry_queue.run_sync_soon(callback)
 
     def loss(self) -> str:
         return (

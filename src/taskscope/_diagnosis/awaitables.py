@@ -105,7 +105,7 @@ def compiled_coroutine(obj: object) -> tuple[object, object]:
 
 def c_field(obj: object, name: str) -> object:
     """The value of an attribute that C code defines, `UNKNOWN` where there is none or Python code defines it."""
-    found = _class_attribute(obj, name)
+    found = class_attribute(type(obj), name)
     if type(found) is not types.GetSetDescriptorType and type(found) is not types.MemberDescriptorType:
         return UNKNOWN
     try:
@@ -129,9 +129,9 @@ def field_of(obj: object, name: str) -> object:
     return fields(obj).get(name, UNKNOWN) if value is UNKNOWN else value
 
 
-def _class_attribute(obj: object, name: str) -> object:
-    """What the class of an object or one of its bases has under a name, as it stands there."""
-    for base in _mro(type(obj)):
+def class_attribute(kind: type, name: str) -> Any:
+    """What a class or one of its bases has under a name, as it stands there. `UNKNOWN` where none has it."""
+    for base in _mro(kind):
         found = _namespace(base).get(name, UNKNOWN)
         if found is not UNKNOWN:
             return found
@@ -195,10 +195,14 @@ def coroutine_of(task: Any) -> object:
     for known in TASKS:
         if issubclass(type(task), known):
             return known.get_coro(task)
-    method: Any = _class_attribute(task, "get_coro")
+    method: Any = _method_of(task, "get_coro")
     if type(method) is types.FunctionType or type(method) is types.MethodDescriptorType:
         return method(task)
     return UNKNOWN
+
+
+def _method_of(obj: object, name: str) -> object:
+    return class_attribute(type(obj), name)
 
 
 def waiter_of(task: object) -> object:

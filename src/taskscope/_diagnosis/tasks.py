@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from taskscope._diagnosis import awaitables, trio_tasks
 from taskscope._diagnosis.trio_tasks import is_trio_task
+
+UNNAMED: Final = "<unknown>"
 
 
 def is_task(obj: object) -> bool:
@@ -31,5 +33,13 @@ def coroutine_of(task: Any) -> object:
 
 def coroutine_name(task: Any) -> str:
     """The qualified name of a task's coroutine, also of one that has ended. May raise, as `name_of` may."""
-    coro: Any = trio_tasks.coroutine_of(task) if is_trio_task(task) else task.get_coro()
+    coro: Any = trio_tasks.coroutine_of(task) if is_trio_task(task) else _coroutine_of(task)
+    if coro is None:
+        return UNNAMED
     return str(getattr(coro, "__qualname__", None) or type(coro).__qualname__)
+
+
+def _coroutine_of(task: Any) -> object:
+    # Not by get_coro() where that can be: 3.12 crashes in it for a task that started eagerly and ended at once.
+    coro = awaitables.c_field(task, "_coro")
+    return task.get_coro() if coro is awaitables.UNKNOWN else coro

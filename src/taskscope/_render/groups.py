@@ -26,6 +26,11 @@ class Group:
         values = (getattr(record, field) for record in self.records)
         return Counter(value for value in values if value is not None).most_common()
 
+    def closed(self) -> list[tuple[str, int]]:
+        """The resources that had been closed before the tasks ended."""
+        lists = (record.closed_before_end for record in self.records)
+        return Counter(", ".join(resources) for resources in lists if resources).most_common()
+
     def outcomes(self) -> list[tuple[tuple[str, str | None], int]]:
         ended = [record for record in self.records if record.outcome is not None]
         return Counter((str(record.outcome), record.outcome_detail) for record in ended).most_common()

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections import Counter
 
 from taskscope._render.words import counted, listed, printable
-from taskscope._report import Report, TaskRecord
+from taskscope._report import FindingKind, Report, TaskRecord
 
 _COROUTINES = 5
+
+NOUNS: dict[FindingKind, str] = {
+    "timer": "timer",
+    "generator": "asynchronous generator",
+    "executor": "call in a thread",
+    "thread": "thread",
+    "process": "process",
+    "server": "server",
+    "transport": "transport",
+}
+"""What outlives a scope beside tasks. Other findings are told otherwise."""
 
 
 def summary(report: Report) -> str:
@@ -35,9 +46,9 @@ def _sentence(report: Report, scope: str) -> str:
         how = "could never have gone on, and was cancelled" if stuck else "was still running when its time was up"
         return f"the body of {scope} {how}{others}"
     if leaks:
-        return f"{counted(leaks, 'task')} outlived {scope}{_what_became_of(report)}"
+        return f"{counted(leaks, 'task')} outlived {scope}{_what_became_of(report)}{_and_findings(report)}"
     if report.findings:
-        return f"{counted(len(report.findings), 'thing')} beside tasks outlived {scope}"
+        return f"no task outlived {scope}, but {_findings(report, 'did')}"
     if report.late:
         return f"nothing outlived {scope}, but {counted(len(report.late), 'task')} ended only after its body had"
     return f"nothing outlived {scope}, in which {counted(report.spawned, 'task')} {_were(report.spawned)} spawned"
@@ -56,6 +67,28 @@ def _what_became_of(report: Report) -> str:
     if all(leak.outcome == "cancelled" for leak in report.leaks) and not report.leaks_omitted:
         return f" and {_were(len(report.leaks))} cancelled"
     return ""
+
+
+def _and_findings(report: Report) -> str:
+    return f"; {_findings(report, 'outlived it too')}" if report.findings else ""
+
+
+def _findings(report: Report, outlived: str) -> str:
+    """What was found beside tasks that leaked, by number."""
+    numbers = Counter(finding.kind for finding in report.findings)
+    things = [counted(number, NOUNS[kind]) for kind, number in numbers.items() if kind in NOUNS]
+    parts = [f"{_joined(things)} {outlived}"] if things else []
+    if number := numbers["unretrieved"]:
+        parts.append(f"{counted(number, 'exception')} {_were(number)} retrieved by nobody")
+    if number := numbers["untracked"]:
+        parts.append(f"{counted(number, 'task')} {_were(number)} made past the task factory")
+    if number := len({finding.what for finding in report.findings if finding.kind == "closed-in-use"}):
+        parts.append(f"{counted(number, 'resource')} {_were(number)} closed while in use")
+    return _joined(parts)
+
+
+def _joined(words: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def _were(number: int) -> str:

@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar, final
 
 from taskscope._render.advice import advice_on_late, advice_on_leak
+from taskscope._render.findings import STACKS, advice, details, grouped_findings, outcomes, title
+from taskscope._render.findings import names as names_of
 from taskscope._render.groups import Group, grouped
 from taskscope._render.places import frame_lines
 from taskscope._render.style import Paint, Role, painter
 from taskscope._render.summary import headline
 from taskscope._render.why import whys
 from taskscope._render.words import clipped, counted, listed, printable, wrapped
-from taskscope._report import Frame, Report, TaskRecord
+from taskscope._report import Finding, Frame, Report, TaskRecord
 
 NAMES_SHOWN = 5
 NAME_WIDTH = 60
@@ -55,9 +57,39 @@ class _Text:
         lines += self._groups(report.late, "Late", advice_on_late)
         for field, heading in _SECTIONS:
             lines += self._groups(getattr(report, field), heading, _no_advice)
-        for finding in (*report.findings, *report.coverage):
-            lines += ["", *wrapped(printable(finding), _STEP, "")]
+        lines += self._findings(report.findings)
+        for words in report.coverage:
+            lines += ["", *wrapped(printable(words), _STEP, "")]
         return lines
+
+    def _findings(self, findings: Iterable[Finding]) -> list[str]:
+        groups = grouped_findings(findings)
+        lines: list[str] = []
+        for group in groups[:GROUPS_SHOWN]:
+            lines += ["", *self._finding(group)]
+        hidden = groups[GROUPS_SHOWN:]
+        if hidden:
+            things = counted(sum(map(len, hidden)), "more finding")
+            lines += ["", f"{things} in {counted(len(hidden), 'more group')}, see the report's data."]
+        return lines
+
+    def _finding(self, group: list[Finding]) -> list[str]:
+        finding = group[0]
+        lines = [self._paint("heading", line) for line in wrapped(title(group), _STEP, "")]
+        names = [clipped(printable(name[: NAME_WIDTH + 1]), width=NAME_WIDTH) for name in names_of(group)]
+        lines += self._labelled("task" if len(names) == 1 else "tasks", listed(names, NAMES_SHOWN))
+        if finding.variable is not None:
+            lines += self._labelled("held as", printable(finding.variable))
+        if finding.held_in is not None:
+            lines += self._frames("in", (finding.held_in,))
+        if finding.spawn_site is not None:
+            lines += self._frames("spawned at" if finding.task is not None else "started at", (finding.spawn_site,))
+        lines += self._frames(STACKS.get(finding.kind, "at"), finding.stack)
+        for label, kinds in (("detail", details(group)), ("outcome", outcomes(group))):
+            for words, number in kinds[:KINDS_SHOWN]:
+                times = "" if number == len(group) else f"{number:,} of them: "
+                lines += self._labelled(label, times + printable(words))
+        return lines + self._labelled("to do", advice(group))
 
     def _groups(self, records: Iterable[TaskRecord], heading: str | None, advice: Callable[[Group], str]) -> list[str]:
         groups = grouped(records)
@@ -83,6 +115,7 @@ class _Text:
             lines += self._labelled("alive for", _seconds(*ages))
         lines += self._kinds("why", group, whys(group.records), str)
         lines += self._spawning(group)
+        lines += self._kinds("too late", group, group.closed(), _too_late)
         lines += self._frames("waits in" if record.verdict != "runnable" else "stands at", record.stack)
         lines += self._kinds("note", group, group.counted("stack_note"), printable)
         lines += self._kinds("held by", group, group.counted("owner"), printable)
@@ -156,6 +189,10 @@ def _what_happened(outcome: tuple[str, str | None]) -> str:
 
 def _from_closed(scope: str) -> str:
     return f"from the context of scope {scope!r}, which was closed"
+
+
+def _too_late(resources: str) -> str:
+    return f"closed before it ended, while it held them: {printable(resources)}"
 
 
 def _no_advice(group: Group) -> str:

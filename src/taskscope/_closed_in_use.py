@@ -1,0 +1,349 @@
+"""Tasks that still hold a resource when it has been closed: who is suspected, who is accused, and what became of them.
+
+No accusation is false, as far as can be told; a missed one is better. So a task is let be that waits for whoever closes
+the resource, or that the closing itself sets going and that ends soon; and one that the resource keeps itself is
+accused only if it failed. What was not seen to be closed, but found to be, is held against those alone who fail and say
+that it was closed: any other could be who has closed it.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any, Final, NamedTuple, final
+
+from taskscope._backends._backend import Backend, Tracking
+from taskscope._backends._here import backend_here
+from taskscope._diagnosis.describe import safe_repr
+from taskscope._diagnosis.diagnosis import Diagnosis
+from taskscope._diagnosis.holding import Holding, HoldingSearch, is_stop, tasks_of
+from taskscope._diagnosis.safely import safely
+from taskscope._diagnosis.woken import woken_by
+from taskscope._left_alone import LeftAlone
+from taskscope._off import is_off
+from taskscope._report import Finding, Outcome, TaskRecord
+from taskscope._resource import stand_ins
+from taskscope._table import NO_SITE, AnyTask, TaskTable
+
+TURNS: Final = 10
+"""Turns of the loop in which a task may end that the closing itself has set going."""
+
+ACCUSED_LIMIT: Final = 1_000
+"""Tasks of one scope beyond this number are not described."""
+
+_REMEMBERED: Final = 16
+"""Resources that are remembered of a task to have been closed by it."""
+
+_WAITING_LIMIT: Final = 1_000
+"""Tasks that are looked through for one that waits, by way of others, for the one that closes a resource."""
+
+
+closers: Final[weakref.WeakKeyDictionary[AnyTask, deque[int]]] = weakref.WeakKeyDictionary()
+"""Tasks that have closed a resource, or are at it, with the ids of what they have closed last."""
+
+
+class _Holder(NamedTuple):
+    task: AnyTask
+    table: TaskTable
+    holding: Holding
+
+
+@final
+class Suspects:
+    """The tasks that hold a resource, as they were before it was closed."""
+
+    def __init__(self, what: str, resource: object, others: Iterable[object], backend: Backend) -> None:
+        parts = [*stand_ins(resource), *(other for other in others if not is_stop(type(other)))]
+        self._what = what
+        self._backend = backend
+        self._targets = frozenset(map(id, parts))
+        self._own = tasks_of(resource)
+        # By the ids of the tasks, and weakly: to hold a task would make it look alive. And where each waits.
+        self._before: dict[int, tuple[weakref.ref[Any], int]] = {}
+        for holder in self._holders():
+            where = backend.where_it_waits(holder.task)
+            self._before[id(holder.task)] = (weakref.ref(holder.task), where)
+
+    @classmethod
+    def before(cls, what: str, resource: object, *others: object) -> Suspects | None:
+        """The suspects now, where the resource is about to be closed. None where nobody can tell who they are.
+
+        others: what else stands for the resource.
+        """
+        if is_off():
+            return None
+        with suppress(Exception):  # that a look fails is no reason for the closing to fail
+            backend = backend_here()
+            tracking = backend.running_tracking()
+            if tracking.looks.has_any_left:
+                with _spending(tracking):
+                    return cls(what, resource, others, backend)
+            tracking.closings_missed += 1
+        return None
+
+    def judge(self) -> None:
+        """Accuses those that still hold the resource, which has been closed by now."""
+        with suppress(Exception):
+            self._judge()
+
+    def judge_unseen(self) -> None:
+        """The same where the resource was found to be closed: by whom, and when, cannot be told."""
+        with suppress(Exception):
+            self._judge(is_unseen=True)
+
+    def _judge(self, *, is_unseen: bool = False) -> None:
+        """A budget that is used up by now is overdrawn: who was suspected is judged."""
+        if self._before:
+            with _spending(self._backend.running_tracking()):
+                self._accuse(is_unseen=is_unseen)
+
+    def _accuse(self, *, is_unseen: bool) -> None:
+        backend = self._backend
+        holders = [holder for holder in self._holders() if self._is_known(holder) and not self._closes(holder.task)]
+        if not holders:
+            return
+        diagnosis = Diagnosis()
+        waited_for = _waited_for(backend, backend.running_tracking())
+        accusations: list[Accusation] = []
+        for task, table, holding in holders:
+            scope = table.scope
+            if scope is None or _waits_for(task, waited_for, diagnosis):
+                continue
+            policy = scope._policy  # pyright: ignore[reportPrivateUsage]
+            if LeftAlone(table, policy, table.host).takes(task):
+                continue
+            record = diagnosis.record(task, table.rows.get(task, NO_SITE))
+            accusation = Accusation(backend, task, replace(record, closed_scope=table.closed_scope_of(task)))
+            accusation.what, accusation.holding = self._what, holding
+            accusation.is_own = id(task) in self._own
+            accusation.is_unseen = is_unseen
+            accusation.is_roused = self._is_roused(task)
+            if _enter(table, accusation):
+                accusation.watch()
+                accusations.append(accusation)
+        roused = [accusation for accusation in accusations if accusation.is_roused]
+        if roused:
+            backend.call_after_turns(TURNS, lambda: _time_is_over(roused))
+
+    def _holders(self) -> Iterator[_Holder]:
+        """The pending tasks of scopes that hold the resource, but for the running one."""
+        tracking = self._backend.running_tracking()
+        current = self._backend.current_task()
+        search = HoldingSearch(self._targets)
+        here = {task: tracking.table_of(task) for task in self._backend.all_tasks() if task is not current}
+        for table in dict.fromkeys(here.values()):
+            if table is None or table.closed:
+                continue
+            for task in table.pending():  # in the order in which they were spawned
+                holding = search.holding(task) if here.get(task) is table else None
+                if holding is not None:
+                    yield _Holder(task, table, holding)
+
+    def _is_known(self, holder: _Holder) -> bool:
+        before = self._before.get(id(holder.task))
+        return before is not None and before[0]() is holder.task
+
+    def _closes(self, task: AnyTask) -> bool:
+        """Whether a task has closed the resource as well, or is at it."""
+        return not self._targets.isdisjoint(closers.get(task, ()))
+
+    def _is_roused(self, task: AnyTask) -> bool:
+        """Whether a task waited before, and since then has run, can run or has been cancelled."""
+        where = self._before[id(task)][1]
+        return where != 0 and self._backend.where_it_waits(task) != where
+
+
+@final
+class Accusation:
+    """One task that still held a resource when that had been closed."""
+
+    what: str
+    holding: Holding
+    is_own = False
+    is_unseen = False
+    is_roused = False
+
+    def __init__(self, backend: Backend, task: AnyTask, record: TaskRecord) -> None:
+        self.record = record
+        # Held until it ends. The proof of deadlock knows that this is no way to wake it.
+        self.task: AnyTask | None = task
+        self._backend = backend
+        self._ended_task: weakref.ref[Any] | None = None
+        self._closed_at = backend.time()
+        self._seconds = 0.0
+        self._outcome: Outcome | None = None
+        self._error: str | None = None
+        self._says_closed = False
+        self._watch: Any = None
+
+    def watch(self) -> None:
+        if self.task is not None:
+            self._watch = self._backend.watch_for_end(self.task, self.ended)
+
+    def stop(self) -> None:
+        """Leaves nothing of ours with the task, and lets go of it."""
+        if self.task is not None:
+            self._backend.stop_watching_for_end(self.task, self.ended, self._watch)
+        self.task = self._watch = None
+
+    def ended(self, task: Any) -> None:
+        """Called when the task has ended."""
+        if self.task is None:
+            return
+        with suppress(RuntimeError):  # the loop is over: all that is known is that the task is too
+            self._seconds = max(0.0, self._backend.time() - self._closed_at)
+        self._outcome, error = self._backend.outcome(task)
+        if error is not None:
+            self._error = safe_repr(error)
+            self._says_closed = "closed" in f"{type(error).__name__} {safely(lambda: str(error), '')}".lower()
+        self._ended_task = weakref.ref(task)
+        self.stop()
+
+    def look(self) -> None:
+        """Takes notice of an end that nobody has told of yet."""
+        if self.task is not None and self._backend.is_done(self.task):
+            self.ended(self.task)
+
+    def is_about(self, task: AnyTask) -> bool:
+        return task is self.task or (self._ended_task is not None and self._ended_task() is task)
+
+    @property
+    def stands(self) -> bool:
+        """Whether nothing speaks for the task."""
+        has_ended = self._ended_task is not None
+        if self.is_unseen:
+            return self._says_closed
+        if self.is_own:
+            return self._outcome == "failed" and not self.is_roused
+        return not (has_ended and self.is_roused)
+
+    def is_like(self, other: Accusation) -> bool:
+        """Whether another one says the same, of a resource that was closed twice."""
+        is_same = other.task is self.task and other.what == self.what
+        return is_same and other.holding.variable == self.holding.variable
+
+    def finding(self) -> Finding:
+        has_ended = self._ended_task is not None
+        return Finding(
+            "closed-in-use",
+            self.what,
+            spawn_site=self.record.spawn_site,
+            detail=self._end() if has_ended else "it did not end",
+            task=self.record,
+            held_in=self.holding.frame,
+            variable=self.holding.variable,
+            outcome="ended" if has_ended else "survived",
+        )
+
+    def _end(self) -> str:
+        text = f"it ended {self._seconds:.3f} s after the resource was closed"
+        if self._outcome == "cancelled":
+            return f"{text}, cancelled"
+        return text if self._error is None else f"{text}, and failed: {self._error}"
+
+
+@contextmanager
+def _spending(tracking: Tracking) -> Generator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        tracking.looks.spend(time.perf_counter() - started)
+
+
+def note_closer(part: object) -> None:
+    """Keeps in mind that the running task closes a resource: it is not to be accused when another closes it again."""
+    with suppress(Exception):
+        task = backend_here().current_task()
+        if task is not None:
+            closers.setdefault(task, deque(maxlen=_REMEMBERED)).append(id(part))
+
+
+def findings_of(table: TaskTable, left: LeftAlone | None = None) -> tuple[Finding, ...]:
+    """What a scope has to say of resources that were closed while its tasks used them, when it ends.
+
+    left: the tasks that are left alone at that end.
+    """
+    accusations = _standing(table)
+    if left is not None:
+        accusations = [each for each in accusations if not _is_left(left, each.task)]
+    return tuple(accusation.finding() for accusation in accusations)
+
+
+def closed_before_end(table: TaskTable, task: AnyTask) -> tuple[str, ...]:
+    """The resources that a task held when they were closed."""
+    found = [accusation.what for accusation in _standing(table) if accusation.is_about(task)]
+    return tuple(dict.fromkeys(found))
+
+
+def forget(table: TaskTable) -> None:
+    """Leaves nothing of ours with the tasks of a scope that has ended."""
+    for accusation in table.closed_in_use or ():
+        accusation.stop()
+    table.closed_in_use = None
+
+
+def _standing(table: TaskTable) -> list[Accusation]:
+    accusations: list[Accusation] = table.closed_in_use or []
+    for accusation in accusations:
+        accusation.look()
+    return [accusation for accusation in accusations if accusation.stands]
+
+
+def _is_left(left: LeftAlone, task: AnyTask | None) -> bool:
+    return task is not None and (left.is_ignored(task) or task in left.transferred)
+
+
+def _enter(table: TaskTable, accusation: Accusation) -> bool:
+    """Notes an accusation with the scope whose task it is. False where there is one like it."""
+    if table.closed_in_use is None:
+        table.closed_in_use = []
+    accusations: list[Accusation] = table.closed_in_use
+    if any(each.is_like(accusation) for each in accusations):
+        return False
+    if len(accusations) >= ACCUSED_LIMIT:
+        table.accused_omitted += 1
+        return False
+    accusations.append(accusation)
+    return True
+
+
+def _time_is_over(roused: Iterable[Accusation]) -> None:
+    """What was set going by the closing and has not ended by now is like any other task."""
+    for accusation in roused:
+        if accusation.task is not None:
+            accusation.is_roused = False
+
+
+def _waited_for(backend: Backend, tracking: Tracking) -> set[int]:
+    """The ids of the running task, of those that its end wakes, and of those that end a scope which it belongs to."""
+    current = backend.current_task()
+    if current is None:
+        return set()
+    found = {id(current), *woken_by(current)}
+    table = tracking.table_of(current)
+    while table is not None:
+        scope = table.scope
+        if scope is not None and table.host is not None and scope._state == "closing":  # pyright: ignore[reportPrivateUsage]
+            found.add(id(table.host))
+        table = table.parent
+    return found
+
+
+def _waits_for(task: AnyTask, waited_for: set[int], diagnosis: Diagnosis) -> bool:
+    """Whether a task waits for one of these, directly or by way of others."""
+    ahead = deque([task])
+    seen = {id(task)}
+    while ahead and len(seen) < _WAITING_LIMIT:
+        current = ahead.popleft()
+        if id(current) in waited_for:
+            return True
+        for other in diagnosis.awaited(current):
+            if id(other) not in seen:
+                seen.add(id(other))
+                ahead.append(other)
+    return False

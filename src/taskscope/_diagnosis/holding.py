@@ -1,0 +1,337 @@
+"""Which variable of a task leads to an object: a bounded walk from the frames of its await chain, by name.
+
+Nothing of a user's is called on the way: objects are known by their identity, and only fields are read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import functools
+import logging
+import sys
+import types
+import weakref
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from typing import Any, Final, cast, final
+
+from taskscope._diagnosis.awaitables import is_wrapper
+from taskscope._diagnosis.folding import is_internal, is_of_library, is_own
+from taskscope._diagnosis.opaque import class_of, module_of
+from taskscope._diagnosis.own_fields import own_fields, own_values
+from taskscope._diagnosis.packages import TRIO, function_in
+from taskscope._diagnosis.stack import Link, task_chain
+from taskscope._diagnosis.tasks import is_task
+from taskscope._report import Frame
+
+DEPTH: Final = 4
+"""Steps from a variable to what it leads to. What lies further is not found."""
+
+OBJECTS: Final = 1_000
+"""Objects that are looked at for one frame."""
+
+ALL_OBJECTS: Final = 30_000
+"""Objects that are looked at for all tasks together. Those that are not come to by then count as holding nothing."""
+
+_KEY_WIDTH: Final = 40
+
+# Ways that lead everywhere, and futures, by which a thing leads to who waits for it.
+_STOPS: Final[tuple[type, ...]] = (
+    types.ModuleType,
+    type,
+    types.CodeType,
+    types.FrameType,
+    types.TracebackType,
+    BaseException,
+    weakref.ReferenceType,
+    weakref.ProxyType,
+    weakref.CallableProxyType,
+    contextvars.Context,
+    contextvars.ContextVar,
+    contextvars.Token,
+    asyncio.AbstractEventLoop,
+    asyncio.Runner,
+    asyncio.Future,
+    concurrent.futures.Future,
+    logging.Logger,
+    logging.Handler,
+    # A connection leads to its server, and to whatever answers there.
+    asyncio.BaseTransport,
+    asyncio.StreamReaderProtocol,
+    str,
+    bytes,
+    bytearray,
+    int,
+    float,
+    complex,
+    type(None),
+)
+
+_SEQUENCES: Final[tuple[type, ...]] = (list, tuple, deque)
+_SETS: Final[tuple[type, ...]] = (set, frozenset)
+_CONTAINERS: Final = (dict, *_SEQUENCES, *_SETS)
+_CALLS: Final[tuple[Any, ...]] = (types.FunctionType, types.MethodType, types.BuiltinMethodType, functools.partial)
+
+_name: Final = type.__dict__["__name__"].__get__
+
+# Of Trio and AnyIO: what leads from one task to all others. A nursery leads to its own tasks only.
+_MACHINERY: Final = frozenset({"CancelScope", "CancelStatus", "Runner", "Task", "TaskState", "Nursery"})
+
+# Where groups of tasks keep those: that of asyncio and AnyIO's, AnyIO's on Trio, and a nursery.
+_TASKS_OF_GROUPS: Final = ("_tasks", "_nursery", "_children")
+
+# How a frame is come by: from a coroutine, a generator or an asynchronous generator.
+_FRAMES: Final[dict[type, Callable[[Any], Any]]] = {
+    types.CoroutineType: lambda holder: holder.cr_frame,
+    types.GeneratorType: lambda holder: holder.gi_frame,
+    types.AsyncGeneratorType: lambda holder: holder.ag_frame,
+}
+
+Step = tuple[str, object]
+"""A way on: what follows the name of the thing in an expression, and what is there."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Where a task holds an object.
+
+    Attributes:
+        frame: The frame, at the line where it stands.
+        variable: Its variable, with what leads on from there: `"self._pool"`.
+    """
+
+    frame: Frame
+    variable: str
+
+
+@final
+class HoldingSearch:
+    """Looks for one thing in any number of tasks. To be used within one turn of the loop, and then dropped."""
+
+    def __init__(self, targets: Collection[int]) -> None:
+        """targets: ids of the objects that stand for the thing: to come to one of them will do."""
+        self._targets = targets
+        self._left = ALL_OBJECTS
+        # How many steps from an object have been looked at in vain, by its id.
+        self._in_vain: dict[int, int] = {}
+        self._stops: dict[int, bool] = {}
+
+    def holding(self, task: Any) -> Holding | None:
+        """Where a suspended task holds the thing, in the frame that a reader can do the most about: the innermost one
+        of a user's own code, else one of a package, else one of the event loop's library.
+        """
+        for link in _by_interest(task_chain(task).links):
+            variable = self._variable(link)
+            if variable is not None:
+                return Holding(link.frame, variable)
+        return None
+
+    def _variable(self, link: Link) -> str | None:
+        find = _FRAMES.get(type(link.holder))
+        frame = None if find is None else find(link.holder)
+        if frame is None:
+            return None
+        variables = _variables(frame)
+        try:
+            return self._way_from(variables)
+        finally:
+            variables.clear()
+
+    def _way_from(self, variables: dict[str, object]) -> str | None:
+        """The variable that leads to the thing by the shortest way, and the way. None where none does."""
+        # Each object, the one that has led there, and how many steps may still follow.
+        came_to: list[tuple[object, int, int]] = [(variables, -1, DEPTH + 1)]
+        seen: dict[int, int] = {}
+        for place, (obj, _, left) in enumerate(came_to):  # which grows meanwhile
+            for held in variables.values() if obj is variables else _held_by(obj):
+                if id(held) in self._targets:
+                    return _named([came_to[step][0] for step in _back(came_to, place)], held)
+                if self._is_worth_going_to(held, left - 1, seen):
+                    seen[id(held)] = left - 1
+                    came_to.append((held, place, left - 1))
+            self._left -= 1
+            if self._left <= 0 or len(seen) >= OBJECTS:
+                return None
+        self._in_vain.update(seen)
+        return None
+
+    def _is_worth_going_to(self, obj: object, left: int, seen: dict[int, int]) -> bool:
+        """left: how many steps may follow."""
+        if left <= 0 or id(obj) in seen or self._is_stop(class_of(obj)):
+            return False
+        return self._in_vain.get(id(obj), 0) < left
+
+    def _is_stop(self, kind: type) -> bool:
+        found = self._stops.get(id(kind))
+        if found is None:
+            found = self._stops[id(kind)] = is_stop(kind)
+        return found
+
+
+def tasks_of(thing: object) -> set[int]:
+    """The ids of the tasks that a thing keeps, by itself or in what it holds: they are its own."""
+    found: set[int] = set()
+    seen = {id(thing)}
+    ahead = deque([(thing, DEPTH)])
+    while ahead and len(seen) < OBJECTS:
+        obj, steps = ahead.popleft()
+        for _, held in _steps_to_tasks(obj):
+            if is_task(held):
+                found.add(id(held))
+            elif steps and id(held) not in seen and not _leads_to_users(class_of(held)):
+                seen.add(id(held))
+                ahead.append((held, steps - 1))
+    return found
+
+
+def is_stop(kind: type) -> bool:
+    """Whether no walk goes through objects of a class."""
+    module = module_of(kind) or ""
+    package = module.partition(".")[0]
+    if issubclass(kind, _STOPS):
+        return True
+    if package == "taskscope":
+        return not module.startswith("taskscope._demo")
+    return package in ("trio", "anyio") and _name(kind) in _MACHINERY
+
+
+def _back(came_to: list[tuple[object, int, int]], place: int) -> list[int]:
+    """The places on the way to a place, from the variables on."""
+    way = [place]
+    while came_to[way[-1]][1] >= 0:
+        way.append(came_to[way[-1]][1])
+    return way[::-1]
+
+
+def _named(way: list[Any], end: object) -> str:
+    """A way as an expression. The names are looked for last: the walk comes to thousands of objects, this to a few."""
+    variables, *objects = way
+    following = [*objects, end]
+    name = next((name for name, value in variables.items() if value is following[0]), "?")
+    for obj, held in pairwise(following):
+        name += next((step for step, value in steps_from(obj) if value is held), ".?")
+    return name
+
+
+def _held_by(obj: Any) -> Iterable[object]:
+    """What an object leads to, by one step, without saying how."""
+    kind = class_of(obj)
+    if any(kind is known for known in _CALLS):
+        return [value for _, value in steps_from(obj)]
+    items = [value for _, value in _items(obj, kind)] if _is_container(kind) else []
+    return [*items, *own_values(obj)]
+
+
+def steps_from(obj: Any) -> Iterator[Step]:
+    """What an object leads to, by one step."""
+    kind = class_of(obj)
+    if kind is types.FunctionType:
+        yield from _closure(obj)
+    elif kind is types.MethodType or kind is types.BuiltinMethodType:
+        yield ".__self__", obj.__self__
+        if kind is types.MethodType:
+            yield ".__func__", obj.__func__
+    elif kind is functools.partial:
+        yield ".func", obj.func
+        yield from ((f".args[{number}]", value) for number, value in enumerate(obj.args))
+        yield from ((f".keywords[{_key(key)}]", value) for key, value in list(obj.keywords.items()))
+    else:
+        yield from _items(obj, kind)
+        yield from ((f".{name}", value) for name, value in own_fields(obj))
+
+
+def _is_container(kind: type) -> bool:
+    return issubclass(kind, _CONTAINERS)
+
+
+def _items(obj: Any, kind: type) -> Iterator[Step]:
+    if issubclass(kind, dict):
+        yield from ((f"[{_key(key)}]", value) for key, value in _first(cast("Any", dict).items(obj)))
+    for base in _SEQUENCES:
+        if issubclass(kind, base):
+            values = _first(cast("Any", base).__iter__(obj))
+            yield from ((f"[{number}]", value) for number, value in enumerate(values))
+    for base in _SETS:
+        if issubclass(kind, base):
+            yield from (("{...}", value) for value in _first(cast("Any", base).__iter__(obj)))
+
+
+def _first(things: Iterable[Any]) -> list[Any]:
+    """As many as there is any use in looking at."""
+    try:
+        return list(islice(things, OBJECTS))
+    except RuntimeError:  # another thread has changed them meanwhile
+        return []
+
+
+def _leads_to_users(kind: type) -> bool:
+    """Whether objects of a class may lead to tasks that only wait for something: primitives of Trio and AnyIO do."""
+    if _is_group(kind):
+        return False
+    return (module_of(kind) or "").partition(".")[0] in ("trio", "anyio") or is_stop(kind)
+
+
+def _steps_to_tasks(obj: Any) -> Iterator[Step]:
+    # The other fields of a group lead to who has opened it, and to what that is in.
+    return own_fields(obj, *_TASKS_OF_GROUPS) if _is_group(class_of(obj)) else steps_from(obj)
+
+
+def _is_group(kind: type) -> bool:
+    package = (module_of(kind) or "").partition(".")[0]
+    is_of_theirs = package in ("trio", "anyio") and _name(kind) in ("Nursery", "TaskGroup")
+    return is_of_theirs or issubclass(kind, asyncio.TaskGroup)
+
+
+def _closure(function: types.FunctionType) -> Iterator[Step]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+        try:
+            yield f".<closure>.{name}", cell.cell_contents
+        except ValueError:  # a variable that has no value yet
+            continue
+    for number, value in enumerate(function.__defaults__ or ()):
+        yield f".__defaults__[{number}]", value
+    for name, value in (function.__kwdefaults__ or {}).items():
+        yield f".__kwdefaults__[{_key(name)}]", value
+
+
+def _key(key: object) -> str:
+    if type(key) is str and len(key) <= _KEY_WIDTH:
+        return repr(key)
+    return str(key) if type(key) is int else "..."
+
+
+def _variables(frame: types.FrameType) -> dict[str, object]:
+    """The variables of a suspended frame. To be cleared by who asked."""
+    found = frame.f_locals
+    if sys.version_info >= (3, 13):
+        return dict(found)
+    # A dict that the frame keeps, and would keep them alive by: it is filled anew whenever somebody asks again.
+    variables = dict(found)
+    found.clear()
+    return variables
+
+
+def _by_interest(links: Iterable[Link]) -> list[Link]:
+    frames = [link for link in reversed(list(links)) if not is_own(link.code) and not is_wrapper(link.holder)]
+    return sorted(frames, key=lambda link: _distance(link.code))
+
+
+def _distance(code: types.CodeType) -> int:
+    """How far a function is from what a user has written."""
+    if is_internal(code) or is_of_library(code) or function_in(TRIO, code) is not None:
+        return 2
+    return 1 if code.co_filename.startswith(_packages()) else 0
+
+
+@functools.cache
+def _packages() -> tuple[str, ...]:
+    """Where packages lie that nobody has written for this program."""
+    import sysconfig  # only who has found something needs it
+
+    paths = sysconfig.get_paths()
+    return tuple({paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})

@@ -1,0 +1,61 @@
+"""Threads that still run what a scope has given them: through an executor, AnyIO or Trio."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import final
+
+from taskscope._findings.callables import name_of, object_of
+from taskscope._findings.found import Found, Looking
+from taskscope._findings.owners import is_tagged, place_of
+from taskscope._findings.submissions import Submission, Submissions, submissions_of
+from taskscope._findings.thread_stacks import frames_of
+from taskscope._findings.workers import Work, current_work
+from taskscope._policy import Policy
+from taskscope._report import Finding
+from taskscope._table import TaskTable
+
+
+@final
+class Executors(Looking):
+    def __init__(self, table: TaskTable, policy: Policy) -> None:
+        super().__init__(table, policy)
+        self._submissions: Submissions | None = None
+
+    def begin(self) -> None:
+        if self.table.backend.name == "asyncio":
+            self._submissions = submissions_of(asyncio.get_running_loop())
+            self._submissions.acquire()
+
+    def finish(self) -> None:
+        if self._submissions is not None:
+            self._submissions.release()
+
+    def found(self) -> list[Found]:
+        submitted = [] if self._submissions is None else self._submissions.unfinished(self.table)
+        works = [(thread, work) for thread in threading.enumerate() if (work := current_work(thread)) is not None]
+        by_future = {id(work.future): thread for thread, work in works if work.future is not None}
+        found = [_submitted(submission, by_future.get(id(submission.future))) for submission in submitted]
+        return found + [_running(thread, work) for thread, work in works if is_tagged(work.context, self.table)]
+
+    def coverage(self) -> tuple[str, ...]:
+        if self._submissions is None or self._submissions.is_there():
+            return ()
+        return ("work in executors was not all seen: run_in_executor was replaced while the scope was open",)
+
+
+def _submitted(submission: Submission, thread: threading.Thread | None) -> Found:
+    state = "running" if submission.future.running() else "waiting for a worker"
+    finding = Finding(
+        "executor",
+        f"{name_of(submission.function)} ({state})",
+        spawn_site=place_of(submission.site),
+        stack=() if thread is None else frames_of(thread, since=submission.function),
+    )
+    return Found(finding, (submission.future, object_of(submission.function), thread))
+
+
+def _running(thread: threading.Thread, work: Work) -> Found:
+    finding = Finding("executor", f"{name_of(work.function)} (running)", stack=frames_of(thread, since=work.function))
+    return Found(finding, (work.context, object_of(work.function), thread))

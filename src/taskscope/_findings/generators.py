@@ -1,0 +1,169 @@
+"""Asynchronous generators that were started and never closed.
+
+Python calls a hook when one is started: that is when it can be told whose it is. asyncio and Trio have a hook of their
+own there, which is called as well.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, Final, final
+
+from taskscope._diagnosis.safely import safely
+from taskscope._diagnosis.stack import task_chain
+from taskscope._findings.found import Found
+from taskscope._findings.owners import Site, owner_here, place_of, site_of_caller
+from taskscope._frames import frame_at
+from taskscope._policy import Policy
+from taskscope._report import Finding
+from taskscope._table import TaskTable
+
+Started = AsyncGenerator[Any, Any]
+Hook = Callable[[Started], None]
+
+KEPT: Final = 100
+"""Generators that are noted before those that have ended are dropped."""
+
+
+@final
+class Generators:
+    def __init__(self, table: TaskTable, policy: Policy) -> None:
+        self._table = table
+        self._notes: _Notes | None = None
+        self._closing: weakref.WeakSet[Started] = weakref.WeakSet()
+
+    def begin(self) -> None:
+        self._notes = _notes_of_this_thread()
+        self._notes.acquire()
+
+    def resume(self) -> None:
+        if self._notes is not None:
+            self._notes.put_hook()
+
+    def finish(self) -> None:
+        if self._notes is not None:
+            self._notes.release()
+
+    def found(self) -> list[Found]:
+        if self._notes is None:
+            return []
+        mine = [
+            (generator, site)
+            for generator, site in self._notes.started_under(self._table)
+            if not generator.ag_running or generator in self._closing
+        ]
+        if not mine:
+            return []
+        in_use = _ids_in_frames_of_tasks(self._table)
+        return [
+            self._found(generator, site)
+            for generator, site in mine
+            if id(generator) not in in_use or generator in self._closing
+        ]
+
+    def _found(self, generator: Any, site: Site) -> Found:
+        frame = generator.ag_frame
+        name = safely(lambda: generator.__qualname__, "<unknown>")
+
+        async def close() -> None:
+            self._closing.add(generator)
+            await generator.aclose()
+
+        stack = (frame_at(frame.f_code, frame.f_lasti),)
+        return Found(Finding("generator", name, spawn_site=place_of(site), stack=stack), (generator,), close=close)
+
+    def coverage(self) -> tuple[str, ...]:
+        if self._notes is None or self._notes.is_hook_there():
+            return ()
+        return ("asynchronous generators were not all seen: the hook that sees them start was replaced",)
+
+
+@final
+class _Notes:
+    """Who has started which generator in one thread, while any scope there asks for that."""
+
+    def __init__(self) -> None:
+        self._users = 0
+        self._started: list[tuple[weakref.ref[Started], TaskTable, Site]] = []
+        self._most = KEPT
+        self._before: Hook | None = None
+        # Kept, for each time that a method is asked for it is another object.
+        self._hook: Hook = self._note
+
+    def acquire(self) -> None:
+        self._users += 1
+        self.put_hook()
+
+    def put_hook(self) -> None:
+        """Puts the hook in its place. A loop has its own there while it runs, and leaves none of ours when it stops."""
+        before = sys.get_asyncgen_hooks().firstiter
+        if before is not self._hook:
+            self._before = before
+            sys.set_asyncgen_hooks(firstiter=self._hook)
+
+    def release(self) -> None:
+        self._users -= 1
+        if self._users:
+            return
+        self._started.clear()
+        if self.is_hook_there():
+            sys.set_asyncgen_hooks(firstiter=self._before)
+            self._before = None
+        # Otherwise somebody calls ours from theirs, or an event loop has put its own in the place of it.
+
+    def is_hook_there(self) -> bool:
+        return sys.get_asyncgen_hooks().firstiter is self._hook
+
+    def started_under(self, table: TaskTable) -> list[tuple[Any, Site]]:
+        """The generators that were started under a scope's tag and have not ended."""
+        alive = [(generator(), owner, site) for generator, owner, site in self._started]
+        return [
+            (generator, site)
+            for generator, owner, site in alive
+            if _frame_of(generator) is not None and table.is_meant_by(owner)
+        ]
+
+    def _note(self, generator: Started) -> None:
+        if self._users:
+            owner = owner_here()
+            if owner is not None:
+                self._started.append((weakref.ref(generator), owner, _site(generator)))
+                self._drop_ended()
+        if self._before is not None:
+            self._before(generator)
+
+    def _drop_ended(self) -> None:
+        if len(self._started) <= self._most:
+            return
+        self._started = [note for note in self._started if _frame_of(note[0]()) is not None]
+        self._most = max(KEPT, 2 * len(self._started))
+
+
+_of_thread = threading.local()
+
+
+def _notes_of_this_thread() -> _Notes:
+    notes: _Notes | None = getattr(_of_thread, "notes", None)
+    if notes is None:
+        notes = _of_thread.notes = _Notes()
+    return notes
+
+
+def _site(generator: Started) -> Site:
+    return site_of_caller(sys._getframe(2))  # pyright: ignore[reportPrivateUsage]
+
+
+def _frame_of(generator: Any) -> Any:
+    """A generator's frame, None of one that has ended. (Cython's have none, and are not found.)"""
+    return getattr(generator, "ag_frame", None)
+
+
+def _ids_in_frames_of_tasks(table: TaskTable) -> set[int]:
+    """What stands in variables of other tasks' frames: a generator among that is told with its task, if at all."""
+    others = (task for task in table.backend.all_tasks() if task is not table.backend.current_task())
+    holders = (link.holder for task in others for link in task_chain(task).links)
+    return {id(held) for holder in holders for held in gc.get_referents(holder)}

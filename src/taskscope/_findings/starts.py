@@ -1,0 +1,95 @@
+"""Who starts threads and processes: noted by the methods that start them, while any scope asks for that.
+
+Python does not tell of such starts in another way that could be taken back, and what runs does not know its context.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, Final, final
+
+from taskscope._findings.owners import Site, owner_here, site_of_caller
+from taskscope._table import TaskTable
+
+KEPT: Final = 100
+"""Starts that are noted before those that nobody can ask about any more are dropped."""
+
+
+@final
+class Starts:
+    """The starts by one method of one class."""
+
+    def __init__(self, kind: type, method: str) -> None:
+        self._kind = kind
+        self._method = method
+        self._users = 0
+        self._notes: list[tuple[weakref.ref[Any], TaskTable, Site]] = []
+        self._most = KEPT
+        self._replaced: Callable[..., Any] | None = None
+        self._noting: Callable[..., Any] | None = None
+        self._lock = threading.RLock()  # a finalizer that starts a thread can run at any place
+
+    def acquire(self) -> None:
+        with self._lock:
+            self._users += 1
+            current = vars(self._kind)[self._method]
+            if self._users == 1 and current is not self._noting:
+                self._replaced = current
+                self._noting = self._noting_starts(current)
+                setattr(self._kind, self._method, self._noting)
+
+    def release(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+            self._notes.clear()
+            if vars(self._kind)[self._method] is self._noting:
+                setattr(self._kind, self._method, self._replaced)
+                self._noting = self._replaced = None
+            # Otherwise somebody calls ours from theirs: theirs stays, and ours passes everything through.
+
+    def is_noting(self) -> bool:
+        """Whether nobody has replaced the method meanwhile."""
+        return vars(self._kind)[self._method] is self._noting
+
+    def started_under(self, table: TaskTable) -> list[tuple[Any, Site]]:
+        """What was started under a scope's tag, and is still referred to."""
+        with self._lock:
+            notes = list(self._notes)
+        alive = [(started(), owner, site) for started, owner, site in notes]
+        return [(started, site) for started, owner, site in alive if started is not None and table.is_meant_by(owner)]
+
+    def owner_of(self, started: object) -> TaskTable | None:
+        """Under whose tag something was started, None where that is not known."""
+        with self._lock:
+            return next((owner for known, owner, _ in self._notes if known() is started), None)
+
+    def _noting_starts(self, start: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(start)
+        def noting(started: Any, *args: Any, **kwargs: Any) -> Any:
+            # Before it starts, for what it starts in turn can be quicker than this is.
+            if self._users:
+                self._note(started)
+            return start(started, *args, **kwargs)
+
+        return noting
+
+    def _note(self, started: Any) -> None:
+        owner = owner_here() or THREADS.owner_of(threading.current_thread())
+        if owner is None:
+            return
+        site = site_of_caller(sys._getframe(2))  # pyright: ignore[reportPrivateUsage]
+        with self._lock:
+            self._notes.append((weakref.ref(started), owner, site))
+            if len(self._notes) > self._most:
+                self._notes = [note for note in self._notes if note[0]() is not None]
+                self._most = max(KEPT, 2 * len(self._notes))
+
+
+THREADS: Final = Starts(threading.Thread, "start")
+"""Starts of threads."""
