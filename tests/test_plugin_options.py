@@ -20,6 +20,7 @@ def pytest_collection_finish(session):
         found = policy and {
             "on_leak": settings.on_leak, "grace": policy.grace, "cancel_timeout": policy.cancel_timeout,
             "timeout": policy.timeout, "watch": policy.watch, "outer_groups": policy.outer_groups,
+            "find": sorted(policy.find), "end_processes": policy.end_processes,
             "scan": policy.scan, "spawn_site": policy.spawn_site, "ignore_builtin": policy.ignore_builtin,
             "ignore": [f"{rule} -- {rule.reason}" for rule in policy.ignore],
         }
@@ -33,6 +34,8 @@ DEFAULTS = {
     "timeout": None,
     "watch": 0.25,
     "outer_groups": "leak",
+    "find": ["tasks"],
+    "end_processes": False,
     "scan": False,
     "spawn_site": "site",
     "ignore_builtin": True,
@@ -45,6 +48,8 @@ CHOSEN = {
     "timeout": 30.0,
     "watch": None,
     "outer_groups": "transfer",
+    "find": ["processes", "tasks", "timers"],
+    "end_processes": True,
     "scan": True,
     "spawn_site": "stack",
     "ignore_builtin": False,
@@ -60,6 +65,8 @@ taskscope_cancel_timeout = 2
 taskscope_timeout = 30
 taskscope_watch = none
 taskscope_outer_groups = transfer
+taskscope_find = timers processes
+taskscope_end_processes = true
 taskscope_scan = true
 taskscope_spawn_site = stack
 taskscope_ignore_builtin = false
@@ -75,6 +82,8 @@ taskscope_cancel_timeout = 2
 taskscope_timeout = 30
 taskscope_watch = "none"
 taskscope_outer_groups = "transfer"
+taskscope_find = ["timers", "processes"]
+taskscope_end_processes = true
 taskscope_scan = true
 taskscope_spawn_site = "stack"
 taskscope_ignore_builtin = false
@@ -88,6 +97,8 @@ ON_COMMAND_LINE = (
     "--taskscope-timeout=30",
     "--taskscope-watch=none",
     "--taskscope-outer-groups=transfer",
+    "--taskscope-find=timers,processes",
+    "--taskscope-end-processes=true",
     "--taskscope-scan=true",
     "--taskscope-spawn-site=stack",
     "--taskscope-ignore-builtin=false",
@@ -151,6 +162,25 @@ TAKEN = {
         Start(_ini(AS_INI, "import taskscope\n" + _marked("taskscope(ignore=[taskscope.Ignore('x', reason='y')])"))),
         {**CHOSEN, "ignore": [*CHOSEN["ignore"], "coroutine='x' -- y"]},  # type: ignore[misc]
     ),
+    "what to find, in lines and with commas": (
+        Start(_ini("taskscope = true\ntaskscope_find =\n    timers, threads\n    tasks\n")),
+        {**DEFAULTS, "find": ["tasks", "threads", "timers"]},
+    ),
+    "what to find is tasks alone": (Start(_ini("taskscope = true\ntaskscope_find = tasks\n")), DEFAULTS),
+    "the marker finds something else": (
+        Start(_ini(AS_INI, _marked("taskscope(find=['servers'])"))),
+        {**CHOSEN, "find": ["servers", "tasks"], "end_processes": False},
+    ),
+    "the marker finds nothing else": (
+        Start(_ini("taskscope = true\ntaskscope_find = timers\n", _marked("taskscope(find=())"))),
+        DEFAULTS,
+    ),
+    "the marker ends processes": (
+        Start(
+            _ini("taskscope = true\n", _marked("taskscope(find=['processes'], end_processes=True)")),
+        ),
+        {**DEFAULTS, "find": ["processes", "tasks"], "end_processes": True},
+    ),
     "the marker takes the test out": (Start(_ini("taskscope = true\n", _marked("taskscope(False)"))), None),
     "the nearest marker": (
         Start(
@@ -185,6 +215,7 @@ def _on(line: str) -> dict[str, str]:
 
 
 _WORDS = "raise, warn, log, ignore, summary"
+_FIND = "tasks, timers, generators, executor, threads, processes, servers, transports, unretrieved, untracked"
 # What must be in the message.
 REFUSED: dict[str, tuple[Start, str]] = {
     "switch": (Start(_ini("taskscope = maybe\n")), "taskscope=maybe: must be true or false"),
@@ -209,6 +240,16 @@ REFUSED: dict[str, tuple[Start, str]] = {
         "site=all: must be one of site, stack, off",
     ),
     "ignore": (Start(_on("taskscope_ignore = Client._read")), "taskscope_ignore: line='Client._read'"),
+    "find": (
+        Start(_on("taskscope_find = timers, clocks")),
+        f"taskscope_find=timers, clocks: must be words out of {_FIND}",
+    ),
+    "find nothing": (Start(_on(""), ("--taskscope-find=",)), f"--taskscope-find=: must be words out of {_FIND}"),
+    "end_processes": (Start(_on("taskscope_end_processes = 2")), "taskscope_end_processes=2: must be true or false"),
+    "end_processes of none": (
+        Start(_on("taskscope_end_processes = true")),
+        'taskscope: end_processes=True: needs "processes" in find',
+    ),
     "command line": (
         Start(_on(""), ("--taskscope-grace=soon",)),
         "--taskscope-grace=soon: must be a number",
@@ -240,6 +281,8 @@ if HAS_NATIVE_TABLES:
             "taskscope_grace = true": "taskscope_grace=True: must be a number of seconds >= 0",
             "taskscope_grace = [1]": "taskscope_grace=[1]: must be a number of seconds >= 0",
             "taskscope_grace = -0.5": "taskscope_grace=-0.5: must be a number of seconds >= 0",
+            "taskscope_find = [1]": f"taskscope_find=[1]: must be words out of {_FIND}",
+            "taskscope_find = true": f"taskscope_find=True: must be words out of {_FIND}",
             "taskscope_scan = 0.5": "taskscope_scan=0.5: must be true or false",
             "taskscope_on_leak = true": f"taskscope_on_leak=True: must be one of {_WORDS}",
             "taskscope_ignore = 'task=x -- y'": "taskscope_ignore='task=x -- y': must be a list of strings",
@@ -255,6 +298,12 @@ REFUSED |= {
         "taskscope(on_leak=5)": f"taskscope marker: on_leak=5: must be one of {_WORDS}, or a function",
         "taskscope(on_report=print)": "taskscope marker: on_report: the plugin takes the reports",
         "taskscope(ignore_builtin='no')": "taskscope marker: ignore_builtin='no': must be True or False",
+        "taskscope(find='timers')": "taskscope marker: find='timers': must be a sequence of 'tasks', 'timers'",
+        "taskscope(find=['clocks'])": "taskscope marker: find=['clocks']: must be a sequence of 'tasks', 'timers'",
+        "taskscope(find=5)": "taskscope marker: find=5: must be a sequence of 'tasks', 'timers'",
+        "taskscope(end_processes=1)": "taskscope marker: end_processes=1: must be True or False",
+        "taskscope(end_processes=True)": 'taskscope marker: end_processes=True: needs "processes" in find',
+        "taskscope(find=[], end_processes=True)": "taskscope marker: end_processes=True: needs",
         "taskscope(ignore='x')": "taskscope marker: ignore='x': must be a sequence of taskscope.Ignore",
         "taskscope(ignore=5)": "taskscope marker: ignore=5: must be a sequence of taskscope.Ignore",
         "taskscope(1)": "taskscope(1,): the marker takes False, or keyword arguments",

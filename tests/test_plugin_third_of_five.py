@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,13 @@ WAYS = {
 }
 
 
-def project(runner: Runner) -> dict[str, str]:
+UNITTEST = "unittest"
+
+
+def project(runner: Runner | None) -> dict[str, str]:
+    """Five tests, the third of which leaves a task behind. None: methods of an `IsolatedAsyncioTestCase`."""
+    if runner is None:
+        return {"test_five.py": _test_case()}
     has_session_loop = "session" in runner.scopes
     arguments = "made" if has_session_loop else ""
     parts = [runner.fixture_function("made", "session", leaks=False)] if has_session_loop else []
@@ -26,17 +33,27 @@ def project(runner: Runner) -> dict[str, str]:
     return {"test_five.py": runner.module("\n".join(parts)), "conftest.py": runner.conftest}
 
 
+def _test_case() -> str:
+    parts = [
+        "import asyncio, unittest",
+        "async def forever():\n    await asyncio.Event().wait()",
+        "class Five(unittest.IsolatedAsyncioTestCase):",
+    ]
+    for number in range(1, 6):
+        ends = [] if number == 3 else ["task.cancel()", "await asyncio.wait([task])"]
+        lines = ["task = asyncio.create_task(forever())", *ends]
+        parts.append(f"    async def test_{number}(self):\n" + textwrap.indent("\n".join(lines), " " * 8))
+    return "\n".join(parts)
+
+
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", RUNNERS)
+@pytest.mark.parametrize("name", [*RUNNERS, UNITTEST])
 def test_the_third_fails_and_the_others_pass(name: str, way: str, tmp_path: Path) -> None:
-    runner = RUNNERS[name]
+    runner = RUNNERS.get(name)
     plugins, arguments = WAYS[way]
+    of_runner, ini = ((), "") if runner is None else (runner.plugins, runner.ini)
     run = run_pytest(
-        tmp_path,
-        project(runner),
-        *arguments,
-        plugins=(*runner.plugins, *plugins),
-        ini=f"taskscope = true\n{runner.ini}",
+        tmp_path, project(runner), *arguments, plugins=(*of_runner, *plugins), ini=f"taskscope = true\n{ini}"
     )
     assert run.outcomes() == {
         "test_1": "passed",
@@ -45,14 +62,15 @@ def test_the_third_fails_and_the_others_pass(name: str, way: str, tmp_path: Path
         "test_4": "passed",
         "test_5": "passed",
     }, run.output
-    check_report(run, has_workers=way == "on two workers")
+    test = "test_five.py::Five::test_3" if runner is None else "test_five.py::test_3"
+    check_report(run, test, has_workers=way == "on two workers")
 
 
-def check_report(run: Run, *, has_workers: bool) -> None:
+def check_report(run: Run, test: str, *, has_workers: bool) -> None:
     assert run.report is not None, run.output
     [finding] = run.report["findings"]
-    assert finding["nodeid"] == finding["owner"] == "test_five.py::test_3"
+    assert finding["nodeid"] == finding["owner"] == test
     assert (finding["worker"] in ("gw0", "gw1")) if has_workers else (finding["worker"] is None)
     assert [leak["coroutine"] for leak in finding["report"]["leaks"]] == ["forever"]
-    assert "test_five.py::test_3" in run.output
+    assert test in run.output
     assert "1 test or fixture has left 1 task behind" in run.output

@@ -1,4 +1,4 @@
-"""Findings as annotations, which GitHub shows beside the lines that have spawned the tasks."""
+"""Findings as annotations, which GitHub shows beside the lines that have spawned the tasks or started other things."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from taskscope._render.words import listed
 from taskscope.pytest_plugin._findings import Finding
+from taskscope.pytest_plugin._told_things import place_of, what_it_is
 
 SHOWN: Final = 10
 """GitHub shows no more of one step."""
@@ -21,7 +22,7 @@ def is_on_github() -> bool:
 
 
 def github_lines(findings: Sequence[Finding], config: pytest.Config) -> list[str]:
-    """Lines for the log: one for each test that was ended, and for each place that has left tasks."""
+    """Lines for the log: one for each test that was ended, and for each place that has left something."""
     lines: list[str] = []
     left: dict[tuple[str, str, str], list[str]] = {}
     for finding in findings:
@@ -33,8 +34,11 @@ def github_lines(findings: Sequence[Finding], config: pytest.Config) -> list[str
         for leak in finding.report["leaks"]:
             key = level, _place(leak["spawn_site"], config), str(leak["coroutine"])
             left.setdefault(key, []).append(finding.who_left(leak))
-    for (level, place, coroutine), who in left.items():
-        lines.append(_line(level, place, f"{coroutine} was left behind by {listed(list(dict.fromkeys(who)), 1)}"))
+        for thing in finding.things:
+            key = level, _place(place_of(thing), config), what_it_is(thing)
+            left.setdefault(key, []).append(finding.who())
+    for (level, place, what), who in left.items():
+        lines.append(_line(level, place, f"{what} was left behind by {listed(list(dict.fromkeys(who)), 1)}"))
     return lines[:SHOWN]
 
 

@@ -11,7 +11,7 @@ from taskscope._report import Report
 
 @dataclass(slots=True)
 class Finding:
-    """One report that has leaks, or of a body that was ended.
+    """One report that has leaks, or things beside them, or of a body that was ended.
 
     Attributes:
         owner: The test's node id, or what the fixture is called.
@@ -42,14 +42,22 @@ class Finding:
         return len(self.report["leaks"]) + int(self.report["leaks_omitted"])
 
     @property
+    def things(self) -> list[dict[str, Any]]:
+        """What was found beside tasks, as `Report.to_dict` has it."""
+        found: list[dict[str, Any]] = self.report["findings"]
+        return found
+
+    @property
     def is_of_body(self) -> bool:
         """Whether it is about a body that was ended, and not about what it has left."""
         return bool(self.report["phase"] == "body")
 
     def who_left(self, leak: dict[str, Any]) -> str:
         """Who has left a task: the test that spawned it, where it was found later than at that test's end."""
-        if leak["closed_scope"] is not None:
-            return str(leak["closed_scope"])
+        return self.who() if leak["closed_scope"] is None else str(leak["closed_scope"])
+
+    def who(self) -> str:
+        """Who has left what was found."""
         return f"{self.owner} of {self.nodeid}" if self.kind == "fixture" and self.nodeid else self.owner
 
     def why_ended(self) -> str:

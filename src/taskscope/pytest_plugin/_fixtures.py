@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Any, final
 
 from taskscope._backends._here import backend_here
-from taskscope._closing import Claims
 from taskscope._decorator import step_by_step
 from taskscope._steps import ScopedSteps
 from taskscope._table import TaskTable
+from taskscope.pytest_plugin._claims import ClaimsOf
 from taskscope.pytest_plugin._judging import Collect, judge
 from taskscope.pytest_plugin._owners import Owner
 
@@ -25,7 +25,7 @@ Before = Callable[[], TaskTable | None]
 class Judge:
     """What a fixture needs to be judged on its loop: who else may have its tasks, and who is told."""
 
-    def __init__(self, claims: Callable[[Owner], Claims], tell: Collect) -> None:
+    def __init__(self, claims: Callable[[Owner], ClaimsOf], tell: Collect) -> None:
         self.claims = claims
         self.tell = tell
 
@@ -55,6 +55,7 @@ def _one_step(function: Any, find_owner: FindOwner, before: Before) -> Any:
         if owner is None or not owner.is_tagging:
             return await function(*args, **kwargs)
         steps: Any = None
+        owner.begin_search()
         scope = ScopedSteps(owner.scope_on(backend_here(), before()), steps, is_on=True)
         return await scope.step(functools.partial(function, *args, **kwargs))
 
@@ -77,6 +78,7 @@ class _FixtureSteps:
             scope: Any = None
             return ScopedSteps(scope, self._steps)
         owner.values.append(self._steps)
+        owner.begin_search()
         heir = self._before() if owner.is_tagging else None
         return ScopedSteps(owner.scope_on(backend_here(), heir), self._steps, is_on=owner.is_tagging)
 
@@ -88,6 +90,6 @@ class _FixtureSteps:
             return
         owner.is_judged = True
         table = owner.table_on(backend_here())
-        pending = table.pending()
-        if pending:
-            await judge(owner, pending, table, self._judged_by.claims(owner), self._judged_by.tell)
+        pending, search = table.pending(), owner.searches.pop_here()
+        if pending or search is not None:
+            await judge(owner, pending, table, self._judged_by.claims(owner), self._judged_by.tell, search)

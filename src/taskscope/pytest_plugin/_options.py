@@ -11,7 +11,7 @@ from typing import Any, Final, cast, get_args
 
 import pytest
 
-from taskscope._policy import DEFAULT_POLICY, OnLeakName, OuterGroups, SpawnSite
+from taskscope._policy import DEFAULT_POLICY, FIND, OnLeakName, OuterGroups, SpawnSite
 
 SWITCH: Final = "taskscope"
 PREFIX: Final = "taskscope_"
@@ -46,6 +46,16 @@ def _one_of(*words: str) -> Callable[[str], str]:
     return parse
 
 
+def _some_of(*words: str) -> Callable[[str], tuple[str, ...]]:
+    def parse(text: str) -> tuple[str, ...]:
+        given = text.replace(",", " ").split()
+        if not given or not set(given) <= set(words):
+            raise ValueError(text)
+        return tuple(given)
+
+    return parse
+
+
 def _truth(text: str) -> bool:
     """Also in the other words that pytest takes for it."""
     if text.lower() in ("true", "yes", "on", "1"):
@@ -63,17 +73,22 @@ class Kind:
         parse: Makes the value of its text. `ValueError` where that is no such value.
         allowed: What is allowed, for messages.
         metavar: What stands for the value in `pytest --help`.
+        takes_list: Whether a list of TOML's will do as well.
     """
 
     parse: Callable[[str], Any]
     allowed: str
     metavar: str
+    takes_list: bool = False
 
 
 _SECONDS: Final = Kind(_seconds, "a number of seconds >= 0", "SECONDS")
 _SECONDS_OR_NONE: Final = Kind(_seconds_or_none, "none or a number of seconds >= 0", "SECONDS")
 _SOME_SECONDS_OR_NONE: Final = Kind(_some_seconds_or_none, "none or a number of seconds > 0", "SECONDS")
 _TRUTH: Final = Kind(_truth, "true or false", "TRUTH")
+_FIND: Final = Kind(
+    _some_of(*FIND), f"words out of {', '.join(FIND)}, with spaces or commas between them", "WHAT,...", takes_list=True
+)
 
 
 def _words(*words: str) -> Kind:
@@ -104,8 +119,13 @@ class Option:
 
     @property
     def help(self) -> str:
-        default = f"{self.default:g}" if isinstance(self.default, float) else str(self.default).lower()
-        return f"{self.purpose}. Default: {default}"
+        return f"{self.purpose}. Default: {_as_text(self.default)}"
+
+
+def _as_text(default: Any) -> str:
+    if isinstance(default, float):
+        return f"{default:g}"
+    return ", ".join(cast("tuple[str, ...]", default)) if isinstance(default, tuple) else str(default).lower()
 
 
 OPTIONS: Final = (
@@ -141,6 +161,18 @@ OPTIONS: Final = (
         "what a task is that was spawned into a task group from outside the test, unless a fixture has the group: leak"
         " or transfer",
         DEFAULT_POLICY.outer_groups,
+    ),
+    Option(
+        "find",
+        _FIND,
+        f"what else is looked for, beside tasks: {', '.join(FIND[1:])}",
+        tuple(sorted(DEFAULT_POLICY.find)),
+    ),
+    Option(
+        "end_processes",
+        _TRUTH,
+        "whether processes that are found are terminated, with processes in find: true or false",
+        DEFAULT_POLICY.end_processes,
     ),
     Option(
         "scan",
@@ -282,8 +314,13 @@ def _written(config: pytest.Config) -> Mapping[str, object]:
 
 def _parsed(where: str, value: object, kind: Kind) -> Any:
     try:
-        if not isinstance(value, str | bool | int | float):
-            raise ValueError(value)
-        return kind.parse(str(value).strip())
+        return kind.parse(_text_of(value, kind).strip())
     except ValueError:
         raise pytest.UsageError(f"{where}={value}: must be {kind.allowed}") from None
+
+
+def _text_of(value: object, kind: Kind) -> str:
+    parts = cast("list[object]", value) if kind.takes_list and isinstance(value, list) else [value]
+    if not all(isinstance(part, str | bool | int | float) for part in parts):
+        raise ValueError
+    return " ".join(map(str, parts))

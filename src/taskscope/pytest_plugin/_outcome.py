@@ -25,7 +25,7 @@ _OUTCOMES = {"raise": "failed", "warn": "warned", "log": "logged", "ignore": "ig
 
 
 class Leaked(pytest.fail.Exception):  # type: ignore[misc,name-defined]
-    """A test or fixture has left tasks behind. Its message is the report."""
+    """A test or fixture has left something behind. Its message is the report."""
 
     __module__ = "builtins"  # so that pytest shows its bare name
 
@@ -75,7 +75,7 @@ class Outcomes:
     def collect(self, owner: Owner, report: Report) -> None:
         """Takes a report that has anything to tell."""
         self.counts.note(report)
-        if report.leaks:
+        if not report.ok:
             self._collected.append((owner, report))
 
     @contextmanager
@@ -116,7 +116,7 @@ class Outcomes:
         texts = [finding.text for finding in found if finding.outcome == "failed"]
         if texts:
             raise LeakedInExample("\n\n".join(texts))
-        sorts = {tuple((leak.coroutine, leak.spawn_site) for leak in report.leaks): report for report in mine}
+        sorts = {_sort_of(report): report for report in mine}
         kept = {id(report) for report in sorts.values()}
         self._collected = [
             (owner, report) for owner, report in self._collected if owner is not run.owner or id(report) in kept
@@ -163,16 +163,17 @@ class Outcomes:
         return told
 
     def _judged(self, owner: Owner, report: Report, nodeid: str, when: str, run: TestRun | None) -> list[Finding]:
-        """The findings of one report: what the test is expected to leave, and the rest."""
+        """The findings of one report: what the test is expected to leave, and the rest, which can be things alone."""
         expected, others = ((), report.leaks) if run is None else run.split(report.leaks)
         found: list[Finding] = []
         if expected:
-            only = replace(_only(report, expected), leaks_omitted=0 if others else report.leaks_omitted)
+            only = replace(_only(report, expected), leaks_omitted=0 if others else report.leaks_omitted, findings=())
             found.append(self._finding(owner, only, "expected", nodeid, when))
-        if others:
+        if others or report.findings:
             on_leak = owner.settings.on_leak
             outcome = _OUTCOMES[on_leak] if isinstance(on_leak, str) else "called"
-            found.append(self._finding(owner, _only(report, others), outcome, nodeid, when))
+            rest = replace(_only(report, others), leaks_omitted=report.leaks_omitted if others else 0)
+            found.append(self._finding(owner, rest, outcome, nodeid, when))
         return found
 
     def _act(self, finding: Finding, owner: Owner, report: Report, item: pytest.Item, when: str, told: Told) -> None:
@@ -206,6 +207,12 @@ class Outcomes:
 
     def _finding(self, owner: Owner, report: Report, outcome: str, nodeid: str, phase: str) -> Finding:
         return Finding(owner.name, owner.kind, outcome, nodeid, phase, report.to_dict(), report.format(), self._worker)
+
+
+def _sort_of(report: Report) -> object:
+    """What reports have in common of which one will do."""
+    tasks = tuple((leak.coroutine, leak.spawn_site) for leak in report.leaks)
+    return tasks, tuple((thing.kind, thing.spawn_site, thing.stack) for thing in report.findings)
 
 
 def _warn(item: pytest.Item, text: str) -> None:

@@ -1,25 +1,22 @@
-"""Who answers for tasks in a test run: tests, fixtures, test cases. Each holds its tasks until it is judged."""
+"""Who answers for tasks and other things in a test run: tests, fixtures, test cases. Each has its own until judged."""
 
 from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import CodeType
-from typing import Any, final
+from typing import final
 
 from taskscope._backends import _asyncio
 from taskscope._backends._backend import Backend
-from taskscope._backends._here import backend_here, backend_of_task
-from taskscope._closing import Claims
-from taskscope._diagnosis.tasks import coroutine_of
+from taskscope._backends._here import backend_here
 from taskscope._scope import TaskScope
 from taskscope._table import AnyTask, TaskTable, set_tag, tag
 from taskscope.pytest_plugin._named import named_by, with_namespace
-from taskscope.pytest_plugin._reach import first_reaching
+from taskscope.pytest_plugin._searches import Searches
 from taskscope.pytest_plugin._settings import Settings
-from taskscope.pytest_plugin._traces import traces
 
 
 @final
@@ -37,6 +34,7 @@ class Owner:
         is_judged: Whether it has been torn down. It can end nothing any more, and nobody's task is its.
         mains: Tasks that are not asked for, because they run what `asyncio.run` was given: that ends them itself, also
             where it was interrupted.
+        searches: For what it has beside tasks.
     """
 
     def __init__(self, name: str, kind: str, settings: Settings, defined_at: tuple[CodeType, int]) -> None:
@@ -49,6 +47,7 @@ class Owner:
         self.is_tagging = True
         self.is_judged = False
         self.mains: weakref.WeakSet[AnyTask] = weakref.WeakSet()
+        self.searches = Searches(settings)
         self._holding: dict[str, TaskScope] = {}
 
     def scope_on(self, backend: Backend, heir: TaskTable | None = None) -> TaskScope:
@@ -67,6 +66,14 @@ class Owner:
 
     def table_on(self, backend: Backend) -> TaskTable:
         return self.scope_on(backend)._table  # pyright: ignore[reportPrivateUsage]
+
+    def begin_search(self) -> None:
+        """Begins to see what it starts on the running loop, or in the running Trio, beside tasks."""
+        self.searches.begin(self.table_on(backend_here()))
+
+    def begin_search_outside(self) -> None:
+        """The same where no loop runs."""
+        self.searches.begin_outside(self.table_on(_asyncio))
 
     def note_main(self) -> None:
         """Says that the running task of asyncio's is one of `mains`."""
@@ -99,6 +106,7 @@ class Owner:
 
     def let_go(self) -> None:
         """Holds nothing any more. What is spawned under its tag from here on goes to the next one outside."""
+        self.searches.finish()
         for scope in self._holding.values():
             scope._shut()  # pyright: ignore[reportPrivateUsage]
 
@@ -122,68 +130,3 @@ def tagged(owner: Owner | None) -> Generator[None]:
         yield
     finally:
         tag.reset(token)
-
-
-def claims_of(
-    owners: Callable[[], Iterable[Owner]],
-    values: Mapping[str, object] | None = None,
-    instance: object | None = None,
-) -> Claims:
-    """Which of a test's or fixture's tasks are the given owners'.
-
-    A task is theirs that one of their values leads to, or whose method's object it leads to. (The naive check that
-    takes all that is pending for the test's own accused the handlers and jobs of servers, schedulers and clients that
-    fixtures had made, and would have ended.)
-
-    Where more than one leads to a task the nearest has it. When that one is judged it is asked again who has what it
-    has not ended, and so on to the last that is torn down.
-
-    owners: gives them, also those that a test has asked for in its body.
-    values: arguments of the test by the name of the fixture, where they are not the values that pytest knows.
-    instance: of the test's class, if it has one.
-    """
-    given = values or {}
-
-    def claims(tasks: list[AnyTask]) -> Mapping[AnyTask, tuple[TaskTable, str]]:
-        ordered = [owner for owner in owners() if not owner.is_judged]
-        traces_of = {task: traces(task, instance) for task in tasks}
-        avoid = _ids_of_running()
-        sources = [(owner, [*owner.starts(), *_value(given, owner)]) for owner in ordered]
-        taken: dict[AnyTask, Owner] = {}
-        while sources:
-            newly = first_reaching(sources, traces_of, avoid)
-            taken.update(newly)
-            for task in newly:
-                del traces_of[task]
-            # What a task of an owner's holds it has as well.
-            sources = [(owner, held) for owner in ordered if (held := _tasks_of(owner, newly))]
-        return {
-            task: (owner.table_on(_backend_of(task)), f"{owner.name} has it, and is to end it")
-            for task, owner in taken.items()
-        }
-
-    return claims
-
-
-def _tasks_of(owner: Owner, taken: Mapping[AnyTask, Owner]) -> list[object]:
-    return [task for task, taker in taken.items() if taker is owner]
-
-
-def _value(values: Mapping[str, object], owner: Owner) -> list[object]:
-    argument = owner.name.removeprefix("fixture ")
-    return [values[argument]] if argument in values else []
-
-
-def _backend_of(task: AnyTask) -> Backend:
-    backend = backend_of_task(task)
-    assert backend is not None
-    return backend
-
-
-def _ids_of_running() -> set[int]:
-    """What runs now is no way to a task: it is the test itself, or what runs tests and fixtures alike."""
-    try:
-        running: Any = backend_here().current_task()
-    except RuntimeError:
-        return set()
-    return {id(running), id(coroutine_of(running))}

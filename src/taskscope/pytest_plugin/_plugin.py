@@ -11,14 +11,14 @@ from typing import Any, final
 
 import pytest
 
-from taskscope._closing import Claims
 from taskscope._decorator import defined_where
 from taskscope._diagnosis.opaque import class_of, module_of
+from taskscope.pytest_plugin._claims import ClaimsOf
 from taskscope.pytest_plugin._fixtures import Judge, with_steps
 from taskscope.pytest_plugin._judging import judge_from_outside, judge_on
 from taskscope.pytest_plugin._loops import Loops
 from taskscope.pytest_plugin._outcome import Outcomes
-from taskscope.pytest_plugin._owners import Owner, claims_of, tagged
+from taskscope.pytest_plugin._owners import Owner, tagged
 from taskscope.pytest_plugin._settings import SettingsOfSession, expected_leaks
 from taskscope.pytest_plugin._tests import TestRun
 
@@ -76,6 +76,8 @@ class Enforcement:
         is_async = wrapped is not function
         fixturedef.func = wrapped
         try:
+            if not is_async:
+                owner.begin_search_outside()
             with tagged(None if is_async else owner):
                 value = yield
         finally:
@@ -96,8 +98,7 @@ class Enforcement:
         owner = self._fixtures.pop(fixturedef, None)
         if owner is None:
             return
-        if owner.pending():
-            judge_from_outside(owner, claims_of(self._fixtures.values), self.outcomes.collect)
+        judge_from_outside(owner, ClaimsOf(self._fixtures.values), self.outcomes.collect)
         owner.let_go()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -149,8 +150,8 @@ class Enforcement:
         self.outcomes.begin_example(run)
         run.ended_early = None
 
-    def _claims_of_others(self, owner: Owner) -> Claims:
-        return claims_of(lambda: [other for other in self._fixtures.values() if other is not owner])
+    def _claims_of_others(self, owner: Owner) -> ClaimsOf:
+        return ClaimsOf(lambda: [other for other in self._fixtures.values() if other is not owner])
 
     def _loop_closes(self, loop: asyncio.AbstractEventLoop, beside: Owner) -> None:
         """What a loop that is closed would silently cancel is judged first, whosever it is."""
@@ -159,7 +160,7 @@ class Enforcement:
             owners.append(self._run.owner)
         for owner in owners:
             tasks = owner.pending_on(loop)
-            if tasks:
+            if tasks or loop in owner.searches.loops():
                 with self._our_time():
                     judge_on(loop, owner, tasks, None, self.outcomes.collect)
             owner.let_ended_go()

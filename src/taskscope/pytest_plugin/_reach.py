@@ -57,9 +57,33 @@ _STOPS: Final[tuple[type, ...]] = (
 _MACHINERY: Final = frozenset(
     {"_pytest", "pytest", "pytest_asyncio", "pluggy", "hypothesis", "xdist", "logging", "taskscope"}
 )
-# Objects of these libraries lead to the tasks that wait for them, save for those by which tasks can be ended.
+# Objects of these libraries lead to the tasks that wait for them, save for those by which tasks, connections and
+# processes can be ended.
 _LIBRARIES: Final = frozenset({"anyio", "trio"})
-_HOLDERS: Final = frozenset({"TaskGroup", "Nursery", "Task", "TaskHandle", "BlockingPortal"})
+_HOLDERS: Final = frozenset(
+    {
+        "TaskGroup",
+        "Nursery",
+        "Task",
+        "TaskHandle",
+        "BlockingPortal",
+        "SocketStream",
+        "StreamProtocol",
+        "TLSStream",
+        "BufferedByteReceiveStream",
+        "BufferedByteStream",
+        "StapledByteStream",
+        "StreamReaderWrapper",
+        "StreamWriterWrapper",
+        "UDPSocket",
+        "ConnectedUDPSocket",
+        "DatagramProtocol",
+        "Process",
+    }
+)
+
+# What asyncio has for all loops: ways to whatever any of them runs.
+_OF_ALL_LOOPS: Final = ("EventLoopPolicy", "ChildWatcher")
 
 # What `asyncio.gather` returns: to cancel it cancels all that it waits for.
 _GATHERING: Final[Any] = vars(asyncio.tasks)["_GatheringFuture"]
@@ -135,6 +159,8 @@ def _is_stop(kind: type) -> bool:
     if issubclass(kind, _STOPS):
         return not (issubclass(kind, asyncio.Task) or kind is _GATHERING)
     modules = [(module_of(base) or "").partition(".")[0] for base in _mro(kind)]
+    if "asyncio" in modules and any(_name(base).endswith(_OF_ALL_LOOPS) for base in _mro(kind)):
+        return True
     if modules[0] in _LIBRARIES:
         return _name(kind) not in _HOLDERS
     return not _MACHINERY.isdisjoint(modules)

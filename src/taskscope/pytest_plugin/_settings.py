@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,7 +79,7 @@ class SettingsOfSession:
         found = self._of_markers.get(key)
         if found is None:
             ours = {name: value for name, value in arguments.items() if name not in self._on_command_line}
-            found = _settings({**self._arguments, **ours}, f"{item.nodeid}: taskscope marker")
+            found = _settings({**self._arguments, **_about_processes(ours), **ours}, f"{item.nodeid}: taskscope marker")
             if "ignore" in ours:
                 both = (*self.default.policy.ignore, *found.policy.ignore)
                 found = replace(found, policy=replace(found.policy, ignore=both))
@@ -106,6 +106,13 @@ def expected_leaks(item: pytest.Item) -> Expected | None:
         names += mark.args
         required += mark.args if is_strict else ()
     return Expected(tuple(names), tuple(required)) if names else None
+
+
+def _about_processes(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A marker that has no processes looked for has none ended either, whatever the ini file says of that."""
+    found = arguments.get("find")
+    is_told_not_to = isinstance(found, Collection) and "processes" not in found
+    return {"end_processes": False} if is_told_not_to else {}
 
 
 def _rule_of_line(line: str) -> Ignore:

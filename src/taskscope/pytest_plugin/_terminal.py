@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from taskscope._render.words import counted, listed
 from taskscope.pytest_plugin._findings import Counts, Finding
+from taskscope.pytest_plugin._told_things import how_it_is_there, place_of, what_it_is
 
 SHOWN: Final = 20
 """Spawn sites, late tasks and the like beyond this number are counted but not listed."""
@@ -34,7 +35,7 @@ def summary_lines(
     """
     lines = _ended(findings) + _left(leaking(findings), folder)
     if unblamed:
-        lines.append(f"No test has failed for {counted(_tasks(unblamed), 'of these task')}: the run fails instead.")
+        lines.append(f"No test has failed for {_of_these(unblamed)}: the run fails instead.")
     expected = _tasks(finding for finding in findings if finding.outcome in _BY_MARK)
     if expected:
         lines.append(f"{counted(expected, 'task')} leaked as expected.")
@@ -63,13 +64,14 @@ def _left(findings: list[Finding], folder: Path) -> list[str]:
         if finding.is_of_body:
             continue
         for leak in finding.report["leaks"]:
-            sites.setdefault(_site(leak, folder), []).append(_leaver(finding, leak))
+            sites.setdefault(_site(leak, folder), []).append(_leaver(finding, finding.who_left(leak)))
+        for thing in finding.things:
+            sites.setdefault(_site_of_thing(thing, folder), []).append(_leaver(finding, finding.who()))
     if not sites:
         return []
     leavers = {leaver for found in sites.values() for leaver in found}
     who = "1 test or fixture has" if len(leavers) == 1 else f"{len(leavers):,} tests and fixtures have"
-    number = _tasks(finding for finding in findings if not finding.is_of_body)
-    lines = [f"{who} left {counted(number, 'task')} behind:"]
+    lines = [f"{who} left {_all_left(findings)} behind:"]
     by_number = sorted(sites.items(), key=lambda entry: -len(entry[1]))
     for site, found in by_number[:SHOWN]:
         lines.append(f"  {len(found):>4} x {site}")
@@ -79,13 +81,38 @@ def _left(findings: list[Finding], folder: Path) -> list[str]:
     return lines
 
 
-def _leaver(finding: Finding, leak: dict[str, Any]) -> str:
-    again = " (which was run again)" if finding.outcome == "rerun" else ""
-    return finding.who_left(leak) + again
+def _leaver(finding: Finding, who: str) -> str:
+    return who + (" (which was run again)" if finding.outcome == "rerun" else "")
+
+
+def _all_left(findings: list[Finding]) -> str:
+    tasks, things = _tasks(findings), _things(findings)
+    if tasks and things:
+        return f"{counted(tasks, 'task')} and {counted(things, 'other thing')}"
+    return counted(things, "thing") if things else counted(tasks, "task")
+
+
+def _of_these(findings: list[Finding]) -> str:
+    tasks, things = _tasks(findings), _things(findings)
+    if tasks and things:
+        return f"{tasks:,} of these tasks and {things:,} of the other things"
+    return counted(things, "of these thing") if things else counted(tasks, "of these task")
 
 
 def _tasks(findings: Iterable[Finding]) -> int:
     return sum(finding.number for finding in findings if not finding.is_of_body)
+
+
+def _things(findings: Iterable[Finding]) -> int:
+    return sum(len(finding.things) for finding in findings if not finding.is_of_body)
+
+
+def _site_of_thing(thing: dict[str, Any], folder: Path) -> str:
+    place = place_of(thing)
+    if place is None:
+        return f"{what_it_is(thing)}, nobody knows where it was started"
+    where = f"{_relative(place['file'], folder)}:{place['line']} in {place['function']}"
+    return f"{what_it_is(thing)}, {how_it_is_there(thing)} {where}"
 
 
 def _site(leak: dict[str, Any], folder: Path) -> str:

@@ -9,7 +9,7 @@ import unittest
 from collections.abc import Callable, Collection, Coroutine, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any, final
+from typing import Any, Final, final
 
 import pytest
 
@@ -17,19 +17,25 @@ from taskscope._backends import _asyncio
 from taskscope._backends._here import backend_here
 from taskscope._closing import Claims
 from taskscope._decorator import defined_where
+from taskscope._policy import TASKS_ONLY, Find, Policy
 from taskscope._report import Report, TaskRecord
 from taskscope._scope import TaskScope
 from taskscope._table import AnyTask, TaskTable
+from taskscope.pytest_plugin._claims import ClaimsOf
 from taskscope.pytest_plugin._examples import OurTime, async_example, example, handle_of
 from taskscope.pytest_plugin._judging import Collect, judge_from_outside
 from taskscope.pytest_plugin._loops import Loops
-from taskscope.pytest_plugin._owners import Owner, claims_of, tagged
+from taskscope.pytest_plugin._owners import Owner, tagged
+from taskscope.pytest_plugin._searches import WITHOUT_LOOP, looking_not_for, looking_only_for
 from taskscope.pytest_plugin._settings import Settings, expected_leaks
 
 CoroutineFunction = Callable[..., Coroutine[Any, Any, Any]]
 
 WATCH_AGAIN = 0.01
 """Seconds between looks at the examples of a property test of which one has hung."""
+
+# Of these nothing is left to look at once the scope has ended in which the task was spawned.
+_LOST_WITH_MAIN: Final[frozenset[Find]] = frozenset({"unretrieved", "untracked"})
 
 # The coroutine that `asyncio.run` was given, and the one of ours that awaits it.
 _GIVEN = 2
@@ -60,6 +66,7 @@ class TestRun:
         self._tell = tell
         self._function: Any = item.obj
         self._case = item.instance if isinstance(item.instance, unittest.TestCase) else None
+        self._has_own_loop = isinstance(self._case, unittest.IsolatedAsyncioTestCase)
         self._is_sync = False
         self._expected = expected_leaks(item)
         self._seen: set[str] = set()
@@ -88,7 +95,8 @@ class TestRun:
                 if is_async:
                     handle.inner_test = async_example(self._in_scope(function), begin_example, end_example, self.time)
                 elif self._is_sync:
-                    handle.inner_test = example(function, begin_example, self._judge, end_example, self.time)
+                    begin = functools.partial(self._begin_sync_example, begin_example)
+                    handle.inner_test = example(function, begin, self._judge, end_example, self.time)
             try:
                 yield
             finally:
@@ -96,21 +104,43 @@ class TestRun:
                 self.owner.let_go()
 
     def wrap_main(self, main: CoroutineFunction) -> CoroutineFunction:
-        """What a test that is no coroutine function has run, watched. What it leaves is the test's, which goes on."""
-        if not self._is_sync or not _is_async(main):
+        """What a test that is no coroutine function has run, watched. What it leaves is the test's, which goes on.
+
+        Of a test case that has a loop of its own, the first that it has run there.
+        """
+        if not self._is_sync:
+            return self._beginning_search(main) if self._has_own_loop else main
+        if not _is_async(main):
             return main
 
         @functools.wraps(main)
         async def in_scope(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
             backend = backend_here()
-            if backend is _asyncio:  # Trio's main task is in no table
+            claims = self._claims({})
+            if backend is _asyncio:
                 self.owner.note_main()
-            scope = self._scope(self._all_mine if backend is _asyncio else None)
+                self.owner.begin_search()
+                scope = self._scope(looking_only_for(self._policy, _LOST_WITH_MAIN), self._all_mine, claims)
+            else:  # where the main task is in no table, and nothing is left when it has ended but what needs no loop
+                scope = self._scope(looking_not_for(self._policy, WITHOUT_LOOP), None, claims)
             scope._given = _GIVEN  # pyright: ignore[reportPrivateUsage]
             return await self._run_in(scope, self.owner.table_on(backend), main, args, kwargs)
 
         return in_scope
+
+    def _beginning_search(self, main: CoroutineFunction) -> CoroutineFunction:
+        if self._policy.find is TASKS_ONLY or self.owner.searches.loops():
+            return main
+
+        @functools.wraps(main)
+        async def beginning(*args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
+            self.owner.begin_search()
+            with tagged(self.owner):  # its `asyncSetUp`, which runs in a context that was made before
+                return await main(*args, **kwargs)
+
+        return beginning
 
     def split(self, leaks: tuple[TaskRecord, ...]) -> tuple[tuple[TaskRecord, ...], tuple[TaskRecord, ...]]:
         """The leaks that the test says it has, and the others."""
@@ -162,31 +192,40 @@ class TestRun:
         setattr(self._case, name, function)
         undo.callback(delattr, self._case, name)
 
+    def _begin_sync_example(self, begin_example: Callable[[], None]) -> None:
+        begin_example()
+        self.owner.begin_search_outside()  # again, for what is judged is not looked for any more
+
     def _judge(self) -> None:
-        if self.owner.pending():
-            with self.time.spent():
-                claims = claims_of(lambda: self._fixtures, instance=self.item.instance)
-                judge_from_outside(self.owner, claims, self._tell)
+        with self.time.spent():
+            claims = ClaimsOf(lambda: self._fixtures, instance=self.item.instance)
+            judge_from_outside(self.owner, claims, self._tell)
 
     def _put_tag(self, undo: ExitStack, *, is_async: bool) -> None:
-        has_own_loop = isinstance(self._case, unittest.IsolatedAsyncioTestCase)
-        self._is_sync = not is_async and not has_own_loop
+        self._is_sync = not is_async and not self._has_own_loop
         if self._is_sync:
             undo.callback(self._loops.patch_trio())
-        undo.enter_context(tagged(self.owner if self._is_sync or has_own_loop else None))
+            self.owner.begin_search_outside()
+        undo.enter_context(tagged(self.owner if self._is_sync or self._has_own_loop else None))
 
     def _in_scope(self, function: CoroutineFunction) -> CoroutineFunction:
         @functools.wraps(function)
         async def in_scope(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
             heir = self._loops.hold_running()
-            return await self._run_in(self._scope(self._claims(kwargs)), heir, function, args, kwargs)
+            claims = self._claims(kwargs)
+            return await self._run_in(self._scope(self._policy, claims.tasks, claims), heir, function, args, kwargs)
 
         return in_scope
 
-    def _scope(self, claims: Claims | None) -> TaskScope:
+    def _scope(self, policy: Policy, claims: Claims | None, others: ClaimsOf) -> TaskScope:
+        """claims: who else has the tasks.
+        others: who else has other things.
+        """
         owner = self.owner
-        return TaskScope._of(self._policy, owner.name, owner.defined_at, claims)  # pyright: ignore[reportPrivateUsage]
+        return TaskScope._of(  # pyright: ignore[reportPrivateUsage]
+            policy, owner.name, owner.defined_at, claims, others.things
+        )
 
     async def _run_in(
         self,
@@ -208,10 +247,10 @@ class TestRun:
                 finally:
                     closing.enter_context(self.time.spent())
 
-    def _claims(self, values: Mapping[str, Any]) -> Claims:
+    def _claims(self, values: Mapping[str, Any]) -> ClaimsOf:
         mine = [] if self._case is None else [self.owner]
         # A test case's loop is closed before any fixture is torn down: the case first.
-        return claims_of(lambda: [*mine, *self._fixtures], values, self.item.instance)
+        return ClaimsOf(lambda: [*mine, *self._fixtures], values, self.item.instance)
 
     def _all_mine(self, tasks: list[AnyTask]) -> dict[AnyTask, tuple[TaskTable, str]]:
         return dict.fromkeys(tasks, (self.owner.table_on(_asyncio), "the test goes on"))

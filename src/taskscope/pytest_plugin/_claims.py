@@ -1,0 +1,108 @@
+"""What of that which a test or fixture leaves is somebody else's: a fixture's that is still to be torn down."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, final
+
+from taskscope._backends._backend import Backend
+from taskscope._backends._here import backend_here, backend_of_task
+from taskscope._diagnosis.tasks import coroutine_of
+from taskscope._table import AnyTask, TaskTable
+from taskscope.pytest_plugin._owners import Owner
+from taskscope.pytest_plugin._reach import first_reaching
+from taskscope.pytest_plugin._traces import traces
+
+if TYPE_CHECKING:
+    from taskscope._findings.found import Found
+    from taskscope._findings.search import Taker
+
+
+@final
+class ClaimsOf:
+    """Which of a test's or fixture's tasks and other things are the given owners'.
+
+    A task is theirs that one of their values leads to, or whose method's object it leads to. (The naive check that
+    takes all that is pending for the test's own accused the handlers and jobs of servers, schedulers and clients that
+    fixtures had made, and would have ended.) A thing is theirs that one of their values leads to: the connection that a
+    client has opened only when it was first asked.
+
+    Where more than one leads to a task the nearest has it. When that one is judged it is asked again who has what it
+    has not ended, and so on to the last that is torn down.
+
+    owners: gives them, also those that a test has asked for in its body.
+    values: arguments of the test by the name of the fixture, where they are not the values that pytest knows.
+    instance: of the test's class, if it has one.
+    """
+
+    def __init__(
+        self,
+        owners: Callable[[], Iterable[Owner]],
+        values: Mapping[str, object] | None = None,
+        instance: object | None = None,
+    ) -> None:
+        self._owners = owners
+        self._values = values or {}
+        self._instance = instance
+
+    def tasks(self, tasks: list[AnyTask]) -> Mapping[AnyTask, tuple[TaskTable, str]]:
+        """As `Claims` has it."""
+        ordered = self._not_judged()
+        traces_of = {task: traces(task, self._instance) for task in tasks}
+        avoid = _ids_of_running()
+        sources = self._sources(ordered)
+        taken: dict[AnyTask, Owner] = {}
+        while sources:
+            newly = first_reaching(sources, traces_of, avoid)
+            taken.update(newly)
+            for task in newly:
+                del traces_of[task]
+            # What a task of an owner's holds it has as well.
+            sources = [(owner, held) for owner in ordered if (held := _tasks_of(owner, newly))]
+        return {
+            task: (owner.table_on(_backend_of(task)), f"{owner.name} has it, and is to end it")
+            for task, owner in taken.items()
+        }
+
+    def things(self, found: list[Found]) -> Mapping[int, Taker]:
+        """As `ClaimsThings` has it."""
+        traces_of = {each.key: [id(thing) for thing in each.things if not _is_anybodys(thing)] for each in found}
+        taken: dict[int, Owner] = first_reaching(self._sources(self._not_judged()), traces_of, _ids_of_running())
+        return {key: owner.searches for key, owner in taken.items()}
+
+    def _not_judged(self) -> list[Owner]:
+        return [owner for owner in self._owners() if not owner.is_judged]
+
+    def _sources(self, owners: list[Owner]) -> list[tuple[Owner, list[object]]]:
+        return [(owner, [*owner.starts(), *self._value(owner)]) for owner in owners]
+
+    def _value(self, owner: Owner) -> list[object]:
+        argument = owner.name.removeprefix("fixture ")
+        return [self._values[argument]] if argument in self._values else []
+
+
+def _tasks_of(owner: Owner, taken: Mapping[AnyTask, Owner]) -> list[object]:
+    return [task for task, taker in taken.items() if taker is owner]
+
+
+def _backend_of(task: AnyTask) -> Backend:
+    backend = backend_of_task(task)
+    assert backend is not None
+    return backend
+
+
+def _ids_of_running() -> set[int]:
+    """What runs now is no way to a task: it is the test itself, or what runs tests and fixtures alike."""
+    try:
+        running: Any = backend_here().current_task()
+    except RuntimeError:
+        return set()
+    return {id(running), id(coroutine_of(running))}
+
+
+def _is_anybodys(thing: object) -> bool:
+    """Whether it is a function that is there for all: who knows it need not have the thing that will call it."""
+    if type(thing) is types.FunctionType:
+        return "<locals>" not in thing.__code__.co_qualname
+    return thing is None or type(thing) is types.BuiltinFunctionType
