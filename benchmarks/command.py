@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks import importing, live_tasks, passing_tasks, proofs, scopes, spawning, trio_spawning
+from benchmarks import finding, importing, live_tasks, noting, passing_tasks, proofs, scopes, spawning, trio_spawning
 from benchmarks.effort import FULL, QUICK, Effort
 from benchmarks.figures import Row
 from benchmarks.machine import headline, machine
@@ -30,6 +30,8 @@ ALL: list[Benchmark] = [
     *spawning.benchmarks(),
     *trio_spawning.benchmarks(),
     *scopes.benchmarks(),
+    *finding.benchmarks(),
+    *noting.benchmarks(),
     *proofs.benchmarks(),
     *live_tasks.benchmarks(),
     *passing_tasks.benchmarks(),

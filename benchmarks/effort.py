@@ -14,6 +14,7 @@ class Effort:
         tasks: Tasks in a sample of the spawn benchmarks, for subjects that are not slow.
         slow_tasks: The same for those that are.
         scopes: Scopes entered and left in a sample.
+        sample_seconds: About how long a sample takes of what is done as often as there is time for.
         passing_tasks: Tasks that pass through the one scope whose memory is watched.
     """
 
@@ -25,6 +26,7 @@ class Effort:
     tasks: int
     slow_tasks: int
     scopes: int
+    sample_seconds: float
     passing_tasks: int
 
 
@@ -37,6 +39,7 @@ FULL = Effort(
     tasks=20_000,
     slow_tasks=2_000,
     scopes=5_000,
+    sample_seconds=0.05,
     passing_tasks=5_000_000,
 )
 QUICK = Effort(
@@ -48,5 +51,6 @@ QUICK = Effort(
     tasks=3_000,
     slow_tasks=1_000,
     scopes=1_000,
+    sample_seconds=0.01,
     passing_tasks=200_000,
 )

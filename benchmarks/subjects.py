@@ -9,9 +9,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import taskscope
+from taskscope._policy import Find
 
 Spawn = Callable[[Coroutine[Any, Any, Any]], "asyncio.Task[Any]"]
 
@@ -44,6 +45,12 @@ async def bare() -> AsyncIterator[Spawn]:
 @asynccontextmanager
 async def scope(spawn_site: Literal["site", "stack", "off"] = "site") -> AsyncIterator[Spawn]:
     async with taskscope.TaskScope(spawn_site=spawn_site):
+        yield asyncio.create_task
+
+
+@asynccontextmanager
+async def scope_that_finds_everything() -> AsyncIterator[Spawn]:
+    async with taskscope.TaskScope(find=get_args(Find)):
         yield asyncio.create_task
 
 
@@ -98,6 +105,7 @@ BARE = Subject("asyncio", bare)
 SITE = Subject("taskscope", scope)
 OFF = Subject('taskscope, spawn_site="off"', partial(scope, "off"))
 STACK = Subject('taskscope, spawn_site="stack"', partial(scope, "stack"))
+EVERYTHING = Subject("taskscope, find: everything", scope_that_finds_everything)
 TASK_GROUP = Subject("asyncio.TaskGroup", task_group)
 DEBUG_MODE = Subject("asyncio, debug mode", debug_mode, is_slow=True)
 AIOMONITOR = Subject("aiomonitor, task factory", aiomonitor_task_factory, package="aiomonitor", is_slow=True)

@@ -109,6 +109,7 @@ def test_subjects_are_what_they_are_called() -> None:
         "asyncio; Task; False; 0; False",
         "taskscope; Task; False; 1; False",
         'taskscope, spawn_site="off"; Task; False; 1; False',
+        "taskscope, find: everything; Task; False; 1; False",
         'taskscope, spawn_site="stack"; Task; False; 1; True',
         "asyncio.TaskGroup; Task; False; 0; False",
         "asyncio, debug mode; Task; True; 0; False",
