@@ -38,13 +38,10 @@ def test_each_set_up_is_one_command(mark: str) -> None:
 
 def test_the_options_of_a_scope_are_all_there_with_their_defaults() -> None:
     defaults = taskscope.TaskScope.__init__.__kwdefaults__
-    refused = {"find"}
     example = next(part for part in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "cancel_timeout=" in part)
     shown = dict(re.findall(r"^    (\w+)=(.+?),  ", example, re.MULTILINE))
     assert shown.pop("name") == "None"
-    assert {name: ast.literal_eval(value) for name, value in shown.items()} == {
-        name: value for name, value in defaults.items() if name not in refused
-    }
+    assert {name: ast.literal_eval(value) for name, value in shown.items()} == defaults
 
 
 def test_python_blocks_compile() -> None:

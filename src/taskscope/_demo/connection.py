@@ -44,8 +44,9 @@ async def main(port: int) -> None:
 
 
 async def run() -> taskscope.Report:
+    scope = taskscope.TaskScope("connection", find=("tasks", "transports"), on_leak="ignore")
     # The server is not under test, so it runs outside the scope.
-    async with price_server() as port, taskscope.TaskScope("connection", on_leak="ignore") as scope:
+    async with price_server() as port, scope:
         await main(port)
     return scope.report
 

@@ -1,8 +1,8 @@
 """A server answers at once, writes to SQLite in the background, and closes the database too early.
 
 Every visit spawns a task that writes the guest's name, held back until a flush. `GuestBook.close` asks for that and
-closes the database at once. Every task does end, so who looks a moment later for tasks still running finds none. But
-each came to a closed database: the names are lost, and the error went to a log at a level that nobody reads.
+closes the database at once. Every task ends, so who looks later for tasks still running finds none. But each came to a
+closed database: the names are lost, and the error went to a log that nobody reads. `guard` is what makes it known.
 
 The fix: `await asyncio.gather(*self._writes)` before the database is closed.
 """
@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 
 class GuestBook:
     def __init__(self, file: Path) -> None:
-        self._database = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
+        database = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
+        self._database = taskscope.guard(database, "guests")
         self._database.execute("CREATE TABLE guests (name TEXT)")
         self._one_at_a_time = asyncio.Lock()  # each write in a thread of its own, and a connection bears one at once
         self._flush = asyncio.Event()
@@ -48,8 +49,7 @@ class GuestBook:
 
     def close(self) -> None:
         self._flush.set()
-        # The mistake: the tasks that this wakes have not run yet.
-        self._database.close()
+        self._database.close()  # the mistake: the tasks that this wakes have not run yet
 
 
 async def sign(guest: str, port: int) -> None:
