@@ -47,7 +47,7 @@ def shows_timers(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 def timers_under(table: TaskTable, loop: asyncio.AbstractEventLoop) -> list[Timer]:
-    """A loop's timers under a scope's tag that are neither over nor cancelled. None where it does not show them."""
+    """A loop's timers under a scope's tag, neither over nor cancelled. None of one that does not show them."""
     if is_uvloop(loop):
         kept = (handle for handle in uvloop_objects(loop, "TimerHandle") if is_tagged(context_in(handle), table))
         timers = map(_uvloop_timer, kept)  # one that is being called has no callback any more
