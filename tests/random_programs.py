@@ -818,6 +818,11 @@ THROUGH_WHAT_LIVES = frozenset(
 )
 """Classes, modules and code count as alive, and so does what they hold."""
 
+if sys.version_info >= (3, 15):
+    # Once that code is warm, such a generator holds the list that it goes through twice. One of two references from a
+    # generator can be borrowed, and is not believed: somebody else could have the list.
+    THROUGH_WHAT_LIVES |= {"generator expression"}
+
 
 def is_held(program: Program) -> bool:
     """Whether anything outside of the tasks has to do with what they wait for."""

@@ -151,8 +151,12 @@ def test_only_pools_of_threads_that_are_not_shut_down_are_told(run: Run) -> None
                 await asyncio.get_running_loop().run_in_executor(pool, int)
             await asyncio.to_thread(int)
         assert scope.report.ok
-        pool = ThreadPoolExecutor(1, thread_name_prefix="mine")
+        with ThreadPoolExecutor(1) as outer:
+            async with TaskScope(find=("threads",), **QUIET) as scope:
+                await asyncio.get_running_loop().run_in_executor(outer, int)  # whose worker is the pool's
+        assert scope.report.ok
         async with TaskScope(find=("threads",), **QUIET) as scope:
+            pool = ThreadPoolExecutor(1, thread_name_prefix="mine")
             await asyncio.get_running_loop().run_in_executor(pool, int)
         (finding,) = scope.report.findings
         assert finding.what == "thread 'mine_0'"

@@ -143,17 +143,20 @@ class Closing:
     async def _sleep(self, seconds: float) -> None:
         await self.backend.off_loop(partial(time.sleep, seconds), seconds + PAUSE_MORE)
 
-    async def bounded(self, work: Coroutine[Any, Any, object], seconds: float) -> None:
-        """Awaits work for at most so many seconds, and raises what it raises."""
-        errors: list[BaseException] = []
+    async def bounded(self, works: list[Coroutine[Any, Any, object]], seconds: float) -> list[BaseException | None]:
+        """Awaits works, all together for at most so many seconds, and returns what each has raised."""
+        errors: list[BaseException | None] = []
 
         async def run() -> None:
-            error = await self.backend.within(work, seconds)
-            errors.extend([] if error is None else [error])
+            errors.extend(await self.backend.within(works, seconds))
 
         await self.guarded(run(), shield=True)
-        if errors:
-            raise errors[0]
+        return errors
+
+    def left_to_others(self) -> set[AnyTask]:
+        """The pending tasks that were the scope's, and are left alone or are somebody else's by now."""
+        excused = {task for task in self.excused if task is not self._host and not self.backend.is_done(task)}
+        return excused | {*self._table.pending_elsewhere()}
 
     async def _prove(self, pending: list[AnyTask]) -> list[AnyTask]:
         """Looks which tasks nothing can wake, and returns those that are pending then."""

@@ -6,6 +6,7 @@ import asyncio
 import math
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar, Token
 from itertools import cycle
@@ -88,6 +89,8 @@ class TaskTable:
     _sampled_ended = 0
     _gaps: Iterator[int] | None = None
     _closed_in: dict[AnyTask, str] | None = None
+    # Tasks that somebody else has taken over. None before there is any.
+    given_away: weakref.WeakSet[AnyTask] | None = None
     # Told of tasks that have ended and are let go, in one call for all of a sweep, with the rows in which theirs are.
     # Nobody is, unless a scope looks for what nobody has retrieved.
     lets_go: Callable[[Iterable[AnyTask], Mapping[AnyTask, Row]], None] | None = None
@@ -166,6 +169,16 @@ class TaskTable:
 
     def closed_scope_of(self, task: AnyTask) -> str | None:
         return None if self._closed_in is None else self._closed_in.get(task)
+
+    def note_given_away(self, task: AnyTask) -> None:
+        if self.given_away is None:
+            self.given_away = weakref.WeakSet()
+        self.given_away.add(task)
+
+    def pending_elsewhere(self) -> list[AnyTask]:
+        """The tasks that somebody else has taken over, and not given back, and that have not ended."""
+        given = self.given_away or ()
+        return [task for task in given if task not in self.rows and not self.backend.is_done(task)]
 
     def take(self, task: AnyTask) -> Row | None:
         """Lets a task go to somebody else."""

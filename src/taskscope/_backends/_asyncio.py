@@ -306,17 +306,21 @@ async def off_loop(work: Callable[[], T], seconds: float) -> T | None:
     return results[0] if results else None
 
 
-async def within(work: Coroutine[Any, Any, object], seconds: float) -> BaseException | None:
-    # Not through the factory, the user's or ours: this is no task of a program's.
-    task: AnyTask = asyncio.Task(work, loop=asyncio.get_running_loop(), name="taskscope closes")
+async def within(works: list[Coroutine[Any, Any, object]], seconds: float) -> list[BaseException | None]:
+    # Not through the factory, the user's or ours: these are no tasks of a program's.
+    loop = asyncio.get_running_loop()
+    tasks: list[AnyTask] = [asyncio.Task(work, loop=loop, name="taskscope closes") for work in works]
     clock = new_clock()
-    await clock.wait_ended([task], clock.time() + seconds)
-    if not task.done():
+    await clock.wait_ended(tasks, clock.time() + seconds)
+    late = {task for task in tasks if not task.done()}
+    for task in late:
         task.cancel()
-        await clock.wait_ended([task], clock.time() + LAST_SECONDS)
-    if not task.done() or task.cancelled():
-        return None
-    return task.exception()
+    await clock.wait_ended(late, clock.time() + LAST_SECONDS)
+    return [TimeoutError(f"it took more than {seconds:g} s") if task in late else _raised(task) for task in tasks]
+
+
+def _raised(task: AnyTask) -> BaseException | None:
+    return None if task.cancelled() else task.exception()
 
 
 def shielded() -> AbstractContextManager[Any]:

@@ -262,8 +262,11 @@ class Backend(Protocol):
         """The result of work that may block, done in a thread; None where it failed or was not done in time."""
         ...
 
-    async def within(self, work: Coroutine[Any, Any, object], seconds: float) -> BaseException | None:
-        """Awaits work, for at most so many seconds on the loop's clock. Returns what it has raised by itself."""
+    async def within(self, works: list[Coroutine[Any, Any, object]], seconds: float) -> list[BaseException | None]:
+        """Awaits works, all together for at most so many seconds on the loop's clock.
+
+        Returns what each has raised by itself; of one whose time was up a TimeoutError.
+        """
         ...
 
     def shielded(self) -> AbstractContextManager[Any]:

@@ -127,6 +127,8 @@ class Ownership:
     def move(self, task: AnyTask, source: TaskTable | None, target: TaskTable | None) -> None:
         row = None if source is None else source.take(task) or self.take_starting(task)
         self.aside[task] = target  # its context goes on naming the scope in which it was spawned
+        if source is not None:
+            source.note_given_away(task)
         if target is not None:
             target.rows[task] = row or NO_SITE
 

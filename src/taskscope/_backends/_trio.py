@@ -302,15 +302,21 @@ async def off_loop(work: Callable[[], T], seconds: float) -> T | None:
     return results[0] if results else None
 
 
-async def within(work: Coroutine[Any, Any, object], seconds: float) -> BaseException | None:
+async def within(works: list[Coroutine[Any, Any, object]], seconds: float) -> list[BaseException | None]:
+    # One after the other, and here: what a generator has opened has to be closed by the task that it was opened in.
+    errors: list[BaseException | None] = []
+    left = works[::-1]
     with trio.CancelScope(deadline=trio.current_time() + seconds, shield=True):
-        try:
-            await work
-        except trio.Cancelled:
-            raise
-        except BaseException as error:
-            return error
-    return None
+        while left:
+            try:
+                await left.pop()
+            except Exception as error:
+                errors.append(error)
+            else:
+                errors.append(None)
+    for work in left:
+        work.close()
+    return errors + [TimeoutError(f"it took more than {seconds:g} s")] * (len(works) - len(errors))
 
 
 def shielded() -> AbstractContextManager[Any]:

@@ -101,6 +101,8 @@ class TrioTracking(trio.abc.Instrument):
     def move(self, task: Any, source: TaskTable | None, target: TaskTable | None) -> None:
         row = None if source is None else source.take(task)
         self._moved[task] = target
+        if source is not None:
+            source.note_given_away(task)
         if target is not None:
             target.rows[task] = row or NO_SITE
 

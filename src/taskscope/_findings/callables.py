@@ -27,7 +27,7 @@ def name_of(call: Any) -> str:
 
 def module_of(call: Any) -> str:
     call = unwrapped(call)
-    owner = getattr(call, "__self__", None)
+    owner = object_of(call)
     if type(call) is not FunctionType and type(call) is not MethodType and owner is not None:
         return safely(lambda: type(owner).__module__, "")  # a method of a C type has no module of its own
     return safely(lambda: call.__module__, "")
@@ -42,4 +42,7 @@ def definition_of(call: Any) -> tuple[Frame, ...]:
 
 def object_of(call: Any) -> object:
     """The object whose method it is, None for a function."""
-    return getattr(unwrapped(call), "__self__", None)
+    try:
+        return getattr(unwrapped(call), "__self__", None)
+    except Exception:  # a `__getattr__` that knows nothing of this name
+        return None

@@ -8,7 +8,7 @@ from typing import final
 
 from taskscope._findings.callables import name_of, object_of
 from taskscope._findings.found import Found, Looking
-from taskscope._findings.owners import is_tagged, place_of
+from taskscope._findings.owners import is_tagged
 from taskscope._findings.submissions import Submission, Submissions, submissions_of
 from taskscope._findings.thread_stacks import frames_of
 from taskscope._findings.workers import Work, current_work
@@ -50,10 +50,11 @@ def _submitted(submission: Submission, thread: threading.Thread | None) -> Found
     finding = Finding(
         "executor",
         f"{name_of(submission.function)} ({state})",
-        spawn_site=place_of(submission.site),
+        spawn_site=submission.origin.place,
         stack=() if thread is None else frames_of(thread, since=submission.function),
     )
-    return Found(finding, (submission.future, object_of(submission.function), thread))
+    things = (submission.future, object_of(submission.function), thread)
+    return Found(finding, things, origin=submission.origin)
 
 
 def _running(thread: threading.Thread, work: Work) -> Found:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, final
 
+from taskscope._findings.owners import Origin
 from taskscope._policy import Policy
 from taskscope._report import Finding
 from taskscope._table import TaskTable
@@ -26,6 +27,7 @@ class Found:
         close: Ends it, and is to be awaited. None for what is ended by `end`, or not at all.
         ended: What to call its end when it was asked to.
         forced: What to call its end when that took force.
+        origin: Who has started it, as far as that was noted. None where only its context tells whose it is.
         lasts: Whether it is known to be there still at a time on the loop's clock, so that nobody need wait for it.
     """
 
@@ -36,6 +38,7 @@ class Found:
     close: Callable[[], Coroutine[Any, Any, object]] | None = None
     ended: Ended = "closed"
     forced: Ended | None = None
+    origin: Origin | None = None
     lasts: Callable[[float], bool] | None = None
 
     @property

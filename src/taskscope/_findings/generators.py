@@ -11,12 +11,15 @@ import sys
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from types import MethodType
 from typing import Any, Final, final
 
+from taskscope._diagnosis.awaitables import fields
 from taskscope._diagnosis.safely import safely
 from taskscope._diagnosis.stack import task_chain
 from taskscope._findings.found import Found
-from taskscope._findings.owners import Site, owner_here, place_of, site_of_caller
+from taskscope._findings.owners import Origin, origin_here
 from taskscope._frames import frame_at
 from taskscope._policy import Policy
 from taskscope._report import Finding
@@ -52,20 +55,22 @@ class Generators:
         if self._notes is None:
             return []
         mine = [
-            (generator, site)
-            for generator, site in self._notes.started_under(self._table)
+            (generator, origin)
+            for generator, origin in self._notes.started_under(self._table)
             if not generator.ag_running or generator in self._closing
         ]
         if not mine:
             return []
         in_use = _ids_in_frames_of_tasks(self._table)
+        # What one of them iterates is closed, or let go, when that one is closed.
+        in_use |= {id(held) for generator, _ in mine for held in gc.get_referents(generator)}
         return [
-            self._found(generator, site)
-            for generator, site in mine
+            self._found(generator, origin)
+            for generator, origin in mine
             if id(generator) not in in_use or generator in self._closing
         ]
 
-    def _found(self, generator: Any, site: Site) -> Found:
+    def _found(self, generator: Any, origin: Origin) -> Found:
         frame = generator.ag_frame
         name = safely(lambda: generator.__qualname__, "<unknown>")
 
@@ -74,7 +79,8 @@ class Generators:
             await generator.aclose()
 
         stack = (frame_at(frame.f_code, frame.f_lasti),)
-        return Found(Finding("generator", name, spawn_site=place_of(site), stack=stack), (generator,), close=close)
+        finding = Finding("generator", name, spawn_site=origin.place, stack=stack)
+        return Found(finding, (generator,), close=close, origin=origin)
 
     def coverage(self) -> tuple[str, ...]:
         if self._notes is None or self._notes.is_hook_there():
@@ -88,7 +94,7 @@ class _Notes:
 
     def __init__(self) -> None:
         self._users = 0
-        self._started: list[tuple[weakref.ref[Started], TaskTable, Site]] = []
+        self._started: list[tuple[weakref.ref[Started], Origin]] = []
         self._most = KEPT
         self._before: Hook | None = None
         # Kept, for each time that a method is asked for it is another object.
@@ -118,21 +124,22 @@ class _Notes:
     def is_hook_there(self) -> bool:
         return sys.get_asyncgen_hooks().firstiter is self._hook
 
-    def started_under(self, table: TaskTable) -> list[tuple[Any, Site]]:
+    def started_under(self, table: TaskTable) -> list[tuple[Any, Origin]]:
         """The generators that were started under a scope's tag and have not ended."""
-        alive = [(generator(), owner, site) for generator, owner, site in self._started]
+        alive = [(generator(), origin) for generator, origin in self._started]
         return [
-            (generator, site)
-            for generator, owner, site in alive
-            if _frame_of(generator) is not None and table.is_meant_by(owner)
+            (generator, origin)
+            for generator, origin in alive
+            if _frame_of(generator) is not None and table.is_meant_by(origin.owner)
         ]
 
     def _note(self, generator: Started) -> None:
         if self._users:
-            owner = owner_here()
-            if owner is not None:
-                self._started.append((weakref.ref(generator), owner, _site(generator)))
-                self._drop_ended()
+            with suppress(Exception):  # that a note fails is no reason for the generator to fail
+                origin = origin_here(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+                if origin is not None:
+                    self._started.append((weakref.ref(generator), origin))
+                    self._drop_ended()
         if self._before is not None:
             self._before(generator)
 
@@ -153,17 +160,18 @@ def _notes_of_this_thread() -> _Notes:
     return notes
 
 
-def _site(generator: Started) -> Site:
-    return site_of_caller(sys._getframe(2))  # pyright: ignore[reportPrivateUsage]
-
-
 def _frame_of(generator: Any) -> Any:
     """A generator's frame, None of one that has ended. (Cython's have none, and are not found.)"""
     return getattr(generator, "ag_frame", None)
 
 
 def _ids_in_frames_of_tasks(table: TaskTable) -> set[int]:
-    """What stands in variables of other tasks' frames: a generator among that is told with its task, if at all."""
+    """What stands in other tasks' frames, or is held by that: a generator among it is told with its task, if at all.
+
+    An `async with` block keeps the method by which its context manager is left, and that one has the generator.
+    """
     others = (task for task in table.backend.all_tasks() if task is not table.backend.current_task())
     holders = (link.holder for task in others for link in task_chain(task).links)
-    return {id(held) for holder in holders for held in gc.get_referents(holder)}
+    held = [ref for holder in holders for ref in gc.get_referents(holder)]
+    held += [method.__self__ for method in held if type(method) is MethodType]
+    return {id(thing) for ref in held for thing in (ref, *fields(ref).values())}

@@ -31,6 +31,7 @@ class Timer:
 class Watched:
     """A call that a loop makes when a file descriptor can be read or written."""
 
+    handle: object
     descriptor: int
     is_for_reading: bool
     callback: Any
@@ -71,7 +72,7 @@ def watched_under(table: TaskTable, loop: asyncio.AbstractEventLoop) -> list[Wat
     """
     if is_uvloop(loop):
         return [
-            Watched(descriptor, True, _callback_in(handle), (), context_in(handle))
+            Watched(handle, descriptor, True, _callback_in(handle), (), context_in(handle))
             for descriptor, poll in _uvloop_polls(loop)
             for handle in gc.get_referents(poll)
             if type(handle).__name__ == "Handle" and is_tagged(context_in(handle), table)
@@ -89,7 +90,7 @@ def _watched(key: Any, table: TaskTable) -> list[Watched]:
     """What a selector's key stands for: a handle for reading and one for writing, either of which can be None."""
     handles: Any = key.data if type(key.data).__name__ == "tuple" else ()
     return [
-        Watched(key.fd, place == 0, handle._callback, tuple(handle._args or ()), handle._context)
+        Watched(handle, key.fd, place == 0, handle._callback, tuple(handle._args or ()), handle._context)
         for place, handle in enumerate(handles)
         if handle is not None and is_tagged(handle._context, table) and not handle.cancelled()
     ]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from contextvars import Context
+from dataclasses import dataclass
 from types import CodeType, FrameType
-from typing import Final
+from typing import Any, Final, final
 
+from taskscope._backends._here import backend_here
 from taskscope._frames import frame_at
 from taskscope._report import Frame
 from taskscope._site import is_library_frame, user_frame
@@ -42,3 +45,40 @@ def site_of_caller(frame: FrameType | None) -> Site:
 
 def place_of(site: Site) -> Frame | None:
     return None if site is None else frame_at(*site)
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Origin:
+    """Who has started a thing, for which scope, and where.
+
+    task: the task that has, weakly. None where none ran.
+    """
+
+    owner: TaskTable
+    site: Site
+    task: weakref.ref[Any] | None
+
+    @property
+    def place(self) -> Frame | None:
+        return place_of(self.site)
+
+
+def origin_here(frame: FrameType, owner: TaskTable | None = None) -> Origin | None:
+    """That of what the running code starts. None outside of any scope.
+
+    frame: the innermost one that can be a user's.
+    owner: whose it is where that cannot be told here.
+    """
+    owner = owner_here() or owner
+    if owner is None:
+        return None
+    task = _running_task()
+    return Origin(owner, site_of_caller(frame), None if task is None else weakref.ref(task))
+
+
+def _running_task() -> Any:
+    try:
+        return backend_here().current_task()
+    except RuntimeError:  # in a thread
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing.process
 import os
 import shlex
@@ -15,7 +16,8 @@ from typing import Any, Final, final
 from taskscope._diagnosis.safely import safely
 from taskscope._findings.found import Found, Looking
 from taskscope._findings.loops import context_in, is_uvloop, uvloop_objects
-from taskscope._findings.owners import Site, is_tagged, place_of
+from taskscope._findings.owners import Origin, is_tagged
+from taskscope._findings.pools import Pools
 from taskscope._findings.starts import Starts
 from taskscope._policy import Policy
 from taskscope._report import Finding
@@ -29,24 +31,37 @@ FORKS: Final = Starts(multiprocessing.process.BaseProcess, "start")
 
 COMMAND_WIDTH: Final = 120
 
+_OF_ANYIO: Final = "anyio.to_process"
+
 
 @final
 class Processes(Looking):
     def __init__(self, table: TaskTable, policy: Policy) -> None:
         super().__init__(table, policy)
         self._ends = policy.end_processes
+        self._pools = Pools(table)
 
     def begin(self) -> None:
         POPENS.acquire()
         FORKS.acquire()
+        self._pools.begin()
 
     def finish(self) -> None:
         POPENS.release()
         FORKS.release()
+        self._pools.finish()
 
     def found(self) -> list[Found]:
-        popens = [_popen(process, site) for process, site in POPENS.started_under(self.table) if is_running(process)]
-        forks = [_fork(process, site) for process, site in FORKS.started_under(self.table) if _is_alive(process)]
+        popens = [
+            _popen(process, origin)
+            for process, origin in POPENS.started_under(self.table)
+            if is_running(process) and not _is_worker_of_anyio(process.args)
+        ]
+        forks = [
+            _fork(process, origin)
+            for process, origin in FORKS.started_under(self.table)
+            if _is_alive(process) and self._pools.has_process(process) is not False
+        ]
         found = [*popens, *forks, *self._of_uvloop()]
         if not self._ends:
             for each in found:
@@ -64,7 +79,8 @@ class Processes(Looking):
             return []
         transports = uvloop_objects(loop, "UVProcessTransport")
         mine = [transport for transport in transports if is_tagged(context_in(transport), self.table)]
-        return [_transport(transport) for transport in mine if transport.get_returncode() is None]
+        running = [transport for transport in mine if transport.get_returncode() is None]
+        return [_transport(each) for each in running if not any(map(_is_worker_of_anyio, gc.get_referents(each)))]
 
 
 def is_running(process: subprocess.Popen[Any]) -> bool:
@@ -86,15 +102,20 @@ def _is_alive(process: Any) -> bool:
         return False
 
 
-def _popen(process: subprocess.Popen[Any], site: Site) -> Found:
+def _is_worker_of_anyio(command: Any) -> bool:
+    """Whether a command is that of AnyIO's worker processes, which wait for work for as long as the loop runs."""
+    return isinstance(command, list | tuple) and (_OF_ANYIO in command or _OF_ANYIO.encode() in command)
+
+
+def _popen(process: subprocess.Popen[Any], origin: Origin) -> Found:
     # Not by the methods of the object: they look whether it has ended, and would take that from an event loop.
     terminate = partial(os.kill, process.pid, signal.SIGTERM)
     kill = partial(os.kill, process.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
-    return _found(process, _command(process.args), process.pid, site, terminate, kill)
+    return _found(process, _command(process.args), process.pid, origin, terminate, kill)
 
 
-def _fork(process: Any, site: Site) -> Found:
-    return _found(process, safely(lambda: process.name, "?"), process.pid, site, process.terminate, process.kill)
+def _fork(process: Any, origin: Origin) -> Found:
+    return _found(process, safely(lambda: process.name, "?"), process.pid, origin, process.terminate, process.kill)
 
 
 def _transport(transport: Any) -> Found:
@@ -102,10 +123,15 @@ def _transport(transport: Any) -> Found:
 
 
 def _found(
-    process: object, what: str, pid: int | None, site: Site, terminate: Callable[[], object], kill: Callable[[], object]
+    process: object,
+    what: str,
+    pid: int | None,
+    origin: Origin | None,
+    terminate: Callable[[], object],
+    kill: Callable[[], object],
 ) -> Found:
-    finding = Finding("process", f"{what} (pid {pid})", spawn_site=place_of(site))
-    return Found(finding, (process,), end=terminate, insist=kill, ended="terminated", forced="killed")
+    finding = Finding("process", f"{what} (pid {pid})", spawn_site=None if origin is None else origin.place)
+    return Found(finding, (process,), end=terminate, insist=kill, ended="terminated", forced="killed", origin=origin)
 
 
 def _command(args: Any) -> str:

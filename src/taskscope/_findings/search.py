@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Container, Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Container, Coroutine, Generator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
@@ -71,8 +70,12 @@ class Waiting(Protocol):
         """Lets the loop run for so many seconds of real time. False when the end of the scope is to be hurried up."""
         ...
 
-    async def bounded(self, work: Coroutine[Any, Any, object], seconds: float) -> None:
-        """Awaits work for at most so many seconds. Raises what that raises."""
+    async def bounded(self, works: list[Coroutine[Any, Any, object]], seconds: float) -> list[BaseException | None]:
+        """Awaits works, all together for at most so many seconds. Returns what each has raised."""
+        ...
+
+    def left_to_others(self) -> Collection[AnyTask]:
+        """The pending tasks that were the scope's and are left alone, or are somebody else's by now."""
         ...
 
 
@@ -100,25 +103,38 @@ class Search:
         self._taken = Taken()
         # What is somebody else's, by its key. Held, for as long as it is to be known by that.
         self._claimed: dict[int, Found] = {}
+        self._table = table
+        # Tasks that were the scope's and are not any more. What they have started is not the scope's either.
+        self._left: Collection[AnyTask] = ()
+        self._is_anything_withheld = False
+        # Where a look failed: it is no reason for a scope to fail.
+        self._failures: dict[type[Kind], str] = {}
 
     def begin(self) -> None:
-        try:
-            for kind in self._kinds:
+        for kind in self._kinds:
+            with self._noting_failure(kind):
                 kind.begin()
                 self._begun.append(kind)
-        except BaseException:
-            self.finish()
-            raise
 
     def resume(self) -> None:
         """Says that the loop was stopped since, and runs again."""
         for kind in self._begun:
-            kind.resume()
+            with self._noting_failure(kind):
+                kind.resume()
 
     def finish(self) -> None:
         while self._begun:
-            self._begun.pop().finish()
+            with suppress(Exception):
+                self._begun.pop().finish()
         self._claimed.clear()
+
+    @contextmanager
+    def _noting_failure(self, kind: Kind) -> Generator[None]:
+        try:
+            yield
+        except Exception as error:
+            what = f"{type(error).__name__}: {safely(partial(str, error), 'it cannot be printed')}"
+            self._failures[type(kind)] = f"{type(kind).__name__.lower()} could not all be looked at: {what}"
 
     def looks_for(self, kind: Kind) -> bool:
         """Whether it looks for things of a sort."""
@@ -131,6 +147,7 @@ class Search:
 
     def is_clean(self) -> bool:
         """Whether there is nothing to wait for and nothing to tell."""
+        self._left = self._table.pending_elsewhere()
         if self._look_for_mine():
             return False
         self._note_coverage()
@@ -143,14 +160,18 @@ class Search:
     async def wait_out_grace(self, waiting: Waiting, deadline: float) -> None:
         """Gives things time to end by themselves, and keeps those that do not.
 
-        deadline: on the loop's clock. Where that stands still, the grace is over after as many seconds of real time.
+        deadline: on the loop's clock. Where that stands still, the grace is over after as many seconds of pauses.
         """
-        give_up = time.perf_counter() + self._policy.grace
-        pause = FIRST_PAUSE
+        self._left = waiting.left_to_others()
+        pause, waited = FIRST_PAUSE, 0.0
         self._found = self._look_for_mine()
         while not all(_lasts(found, deadline) for found in self._found):
-            if waiting.time() >= deadline or time.perf_counter() >= give_up or not await waiting.pause(pause):
+            # A first pause in any case: what is on its way gets its turns of the loop.
+            if waited and (waiting.time() >= deadline or waited >= self._policy.grace):
                 break
+            if not await waiting.pause(pause):
+                break
+            waited += pause
             pause = min(2 * pause, LONGEST_PAUSE)
             self._found = self._look()
         if self._found:  # somebody may have come to hold it meanwhile
@@ -170,6 +191,7 @@ class Search:
 
     def end_at_once(self) -> tuple[Finding, ...]:
         """The same where nothing can be awaited."""
+        self._left = self._table.pending_elsewhere()
         self._found = self._look_for_mine()
         if self._policy.cancels:
             for found in self._found:
@@ -181,33 +203,29 @@ class Search:
     async def _end_all(self, waiting: Waiting) -> list[Finding]:
         if not self._found:
             return []
-        started = time.perf_counter()
-        failures: dict[Found, str] = {}
         for found in self._found:
             _ask_to_end(found)
-            left = self._policy.cancel_timeout - (time.perf_counter() - started)
-            if found.close is not None:
-                try:
-                    await waiting.bounded(found.close(), max(0.0, left))
-                except Exception as error:
-                    failures[found] = f"closing it failed: {type(error).__name__}: {safely(partial(str, error), '?')}"
-        there = await self._wait_until_gone(waiting, started)
+        closed = [found for found in self._found if found.close is not None]
+        works = [found.close() for found in closed if found.close is not None]
+        errors = await waiting.bounded(works, self._policy.cancel_timeout) if works else []
+        failures = {found: error for found, error in zip(closed, errors, strict=False) if error is not None}
+        there = await self._wait_until_gone(waiting)
         return [_with_end(found, found.key in there, failures.get(found)) for found in self._found]
 
-    async def _wait_until_gone(self, waiting: Waiting, started: float) -> set[int]:
+    async def _wait_until_gone(self, waiting: Waiting) -> set[int]:
         """Looks until nothing is left that was asked to end, or the time for that is over. Returns what is there."""
         asked = {found.key for found in self._found if found.end is not None}
-        pause = FIRST_PAUSE
+        pause, waited = FIRST_PAUSE, 0.0
         has_insisted = False
         while True:
             there = {found.key for found in self._look()}
-            gone_on = time.perf_counter() - started
-            if not asked & there or gone_on >= self._policy.cancel_timeout:
+            if not asked & there or waited >= self._policy.cancel_timeout:
                 return there
-            if not has_insisted and gone_on >= self._policy.cancel_timeout / 2:
+            if not has_insisted and waited >= self._policy.cancel_timeout / 2:
                 has_insisted = True
                 self._insist(there)
             await waiting.pause(pause)
+            waited += pause
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _insist(self, there: set[int]) -> None:
@@ -234,12 +252,29 @@ class Search:
         return [found for found, _ in there if found.key not in takers]
 
     def _look_by_kind(self) -> Collection[tuple[Found, Kind]]:
-        there = [(found, kind) for kind in self._kinds for found in kind.found()] + self._taken.found()
+        there = [(found, kind) for kind in self._begun for found in self._found_by(kind)] + self._taken.found()
         return {
             found.key: (found, kind)
             for found, kind in there
-            if found.key not in self._claimed and not is_told(found.things[0])
+            if found.key not in self._claimed and not is_told(found.things[0]) and not self._is_others(found)
         }.values()
+
+    def _found_by(self, kind: Kind) -> list[Found]:
+        with self._noting_failure(kind):
+            return kind.found()
+        return []
+
+    def _is_others(self, found: Found) -> bool:
+        """Whether a thing is that of a task which is not the scope's any more, or may be."""
+        task = None if found.origin is None or found.origin.task is None else found.origin.task()
+        if task is not None:
+            backend = self._table.backend
+            is_mine = task is self._table.host or (task in self._table.rows and task not in self._left)
+            return not is_mine and not backend.is_done(task)
+        if found.origin is not None or not self._left:
+            return False
+        self._is_anything_withheld = True
+        return True
 
     def _note_told(self) -> None:
         for found in self._found:
@@ -247,7 +282,13 @@ class Search:
         self._found = []
 
     def _note_coverage(self) -> None:
-        self.coverage = tuple(words for kind in self._kinds for words in kind.coverage())
+        words: list[str] = []
+        for kind in self._begun:
+            with self._noting_failure(kind):
+                words += kind.coverage()
+        if self._is_anything_withheld:
+            words.append("timers, servers and the like were not all told: they may be those of tasks left to others")
+        self.coverage = (*self._failures.values(), *words)
 
     def _tell(self, findings: list[Finding]) -> None:
         self._note_coverage()
@@ -273,10 +314,11 @@ def _ask_to_end(found: Found) -> None:
             found.end()
 
 
-def _with_end(found: Found, is_there: bool, failure: str | None) -> Finding:
+def _with_end(found: Found, is_there: bool, failure: BaseException | None) -> Finding:
     was_asked = found.end is not None or found.close is not None
     if failure is not None:
-        finding = replace(found.finding, detail=failure)
+        words = f"closing it failed: {type(failure).__name__}: {safely(lambda: failure, 'it cannot be printed')}"
+        finding = replace(found.finding, detail=words)
         return replace(finding, outcome="survived" if is_there else found.ended)
     if is_there:
         return replace(found.finding, outcome="survived" if was_asked else None)

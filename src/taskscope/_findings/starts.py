@@ -10,9 +10,11 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, final
 
-from taskscope._findings.owners import Site, owner_here, site_of_caller
+from taskscope._findings.owners import Origin, origin_here
+from taskscope._findings.workers import is_worker
 from taskscope._table import TaskTable
 
 KEPT: Final = 100
@@ -27,7 +29,7 @@ class Starts:
         self._kind = kind
         self._method = method
         self._users = 0
-        self._notes: list[tuple[weakref.ref[Any], TaskTable, Site]] = []
+        self._notes: list[tuple[weakref.ref[Any], Origin]] = []
         self._most = KEPT
         self._replaced: Callable[..., Any] | None = None
         self._noting: Callable[..., Any] | None = None
@@ -57,38 +59,44 @@ class Starts:
         """Whether nobody has replaced the method meanwhile."""
         return vars(self._kind)[self._method] is self._noting
 
-    def started_under(self, table: TaskTable) -> list[tuple[Any, Site]]:
+    def started_under(self, table: TaskTable) -> list[tuple[Any, Origin]]:
         """What was started under a scope's tag, and is still referred to."""
         with self._lock:
             notes = list(self._notes)
-        alive = [(started(), owner, site) for started, owner, site in notes]
-        return [(started, site) for started, owner, site in alive if started is not None and table.is_meant_by(owner)]
+        alive = [(started(), origin) for started, origin in notes]
+        return [(each, origin) for each, origin in alive if each is not None and table.is_meant_by(origin.owner)]
 
     def owner_of(self, started: object) -> TaskTable | None:
         """Under whose tag something was started, None where that is not known."""
         with self._lock:
-            return next((owner for known, owner, _ in self._notes if known() is started), None)
+            return next((origin.owner for known, origin in self._notes if known() is started), None)
 
     def _noting_starts(self, start: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(start)
         def noting(started: Any, *args: Any, **kwargs: Any) -> Any:
             # Before it starts, for what it starts in turn can be quicker than this is.
             if self._users:
-                self._note(started)
+                with suppress(Exception):  # that a note fails is no reason for the start to fail
+                    self._note(started)
             return start(started, *args, **kwargs)
 
         return noting
 
     def _note(self, started: Any) -> None:
-        owner = owner_here() or THREADS.owner_of(threading.current_thread())
-        if owner is None:
+        origin = origin_here(sys._getframe(2), _owner_of_running_thread())  # pyright: ignore[reportPrivateUsage]
+        if origin is None:
             return
-        site = site_of_caller(sys._getframe(2))  # pyright: ignore[reportPrivateUsage]
         with self._lock:
-            self._notes.append((weakref.ref(started), owner, site))
+            self._notes.append((weakref.ref(started), origin))
             if len(self._notes) > self._most:
                 self._notes = [note for note in self._notes if note[0]() is not None]
                 self._most = max(KEPT, 2 * len(self._notes))
+
+
+def _owner_of_running_thread() -> TaskTable | None:
+    """Whose what a thread of a scope's starts is. A worker of a pool works for many."""
+    thread = threading.current_thread()
+    return None if is_worker(thread) else THREADS.owner_of(thread)
 
 
 THREADS: Final = Starts(threading.Thread, "start")

@@ -2,73 +2,71 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import threading
-from concurrent.futures import Executor
 from typing import Any, Final, final
 
-from taskscope._diagnosis.awaitables import field_of
 from taskscope._findings.found import Found, Looking
-from taskscope._findings.loops import is_uvloop
-from taskscope._findings.owners import Site, place_of
+from taskscope._findings.owners import Origin
+from taskscope._findings.pools import Pools
 from taskscope._findings.starts import THREADS
 from taskscope._findings.thread_stacks import frames_of
+from taskscope._policy import Policy
 from taskscope._report import Finding
+from taskscope._table import TaskTable
 
 # Modules whose threads wait for the next one who has work for them, or for a process: each is told as what it does.
 _OF_LIBRARIES: Final = frozenset(
-    {"anyio._backends._asyncio", "trio._core._thread_cache", "asyncio.unix_events", "taskscope._backends._watchdog"}
+    {
+        "anyio._backends._asyncio",
+        "trio._core._thread_cache",
+        "asyncio.unix_events",
+        "multiprocessing.queues",
+        "taskscope._backends._watchdog",
+    }
 )
-_Loop: Final = asyncio.AbstractEventLoop
-_POOLS: Final = "concurrent.futures.thread"
 
 
 @final
 class Threads(Looking):
+    def __init__(self, table: TaskTable, policy: Policy) -> None:
+        super().__init__(table, policy)
+        self._pools = Pools(table)
+
     def begin(self) -> None:
         THREADS.acquire()
+        self._pools.begin()
 
     def finish(self) -> None:
         THREADS.release()
+        self._pools.finish()
 
     def found(self) -> list[Found]:
-        return [_found(thread, site) for thread, site in THREADS.started_under(self.table) if _is_somebodys(thread)]
+        started = THREADS.started_under(self.table)
+        return [_found(thread, origin) for thread, origin in started if self._is_left(thread)]
 
     def coverage(self) -> tuple[str, ...]:
         if THREADS.is_noting():
             return ()
         return ("threads were not all seen: threading.Thread.start was replaced while the scope was open",)
 
+    def _is_left(self, thread: threading.Thread) -> bool:
+        if not _is_alive(thread) or thread is threading.current_thread():
+            return False
+        module = getattr(getattr(thread, "_target", None), "__module__", None)
+        if not _OF_LIBRARIES.isdisjoint({type(thread).__module__, module}):
+            return False
+        return self._pools.has_thread(thread) is not False
 
-def _is_somebodys(thread: Any) -> bool:
-    if not thread.is_alive() or thread is threading.current_thread():
+
+def _is_alive(thread: threading.Thread) -> bool:
+    try:
+        return threading.Thread.is_alive(thread)  # not by a method of a user's class
+    except (AssertionError, AttributeError):  # whose constructor did not call that of Thread
         return False
-    module = getattr(getattr(thread, "_target", None), "__module__", None)
-    if not _OF_LIBRARIES.isdisjoint({type(thread).__module__, module}):
-        return False
-    if module != _POOLS:
-        return True
-    pool = thread._args[0]() if getattr(thread, "_args", ()) else None
-    return pool is not None and not _is_default_executor(pool)
 
 
-def _is_default_executor(pool: Executor) -> bool:
-    """Whether a loop shuts a pool down when it is closed."""
-    running = asyncio._get_running_loop()
-    if running is not None and _is_shut_down_by(running, pool):
-        return True
-    # By one that is stopped for now: only the collector knows it. Asked where the worker of a pool is left.
-    return any(_is_shut_down_by(obj, pool) for obj in gc.get_objects() if issubclass(type(obj), _Loop))
-
-
-def _is_shut_down_by(loop: asyncio.AbstractEventLoop, pool: Executor) -> bool:
-    if is_uvloop(loop):
-        return any(held is pool for held in gc.get_referents(loop))
-    return field_of(loop, "_default_executor") is pool
-
-
-def _found(thread: threading.Thread, site: Site) -> Found:
+def _found(thread: threading.Thread, origin: Origin) -> Found:
     kind = "daemon thread" if thread.daemon else "thread"
-    finding = Finding("thread", f"{kind} {thread.name!r}", spawn_site=place_of(site), stack=frames_of(thread))
-    return Found(finding, (thread, getattr(getattr(thread, "_target", None), "__self__", None)))
+    finding = Finding("thread", f"{kind} {thread.name!r}", spawn_site=origin.place, stack=frames_of(thread))
+    serves: Any = getattr(getattr(thread, "_target", None), "__self__", None)
+    return Found(finding, (thread, serves), origin=origin)

@@ -11,7 +11,7 @@ from taskscope._findings.loops import Timer, shows_timers, timers_under
 from taskscope._report import Finding, Frame
 
 # Their private functions are how a task sleeps, or how a timeout or a connection keeps its own time: told with those.
-_LIBRARIES: Final = frozenset({"asyncio", "anyio", "uvloop"})
+_LIBRARIES: Final = frozenset({"asyncio", "_asyncio", "anyio", "uvloop"})
 
 
 @final
@@ -29,7 +29,7 @@ class Timers(Looking):
 
 
 def _is_part_of_library(timer: Timer) -> bool:
-    is_private = name_of(timer.callback).rpartition(".")[2].startswith("_")
+    is_private = any(part.startswith("_") for part in name_of(timer.callback).split("."))
     return is_private and module_of(timer.callback).partition(".")[0] in _LIBRARIES
 
 

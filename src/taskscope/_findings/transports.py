@@ -12,12 +12,12 @@ from taskscope._findings.callables import definition_of, module_of, name_of, obj
 from taskscope._findings.found import Found, Looking
 from taskscope._findings.loops import Watched, context_in, is_uvloop, uvloop_objects, watched_under, what_is_hidden
 from taskscope._findings.openings import openings_of
-from taskscope._findings.owners import is_tagged, place_of
+from taskscope._findings.owners import Origin, is_tagged
 from taskscope._policy import Policy
 from taskscope._report import Finding
 from taskscope._table import TaskTable
 
-_LIBRARIES: Final = frozenset({"asyncio", "uvloop"})
+_LIBRARIES: Final = frozenset({"asyncio", "_asyncio", "uvloop", "anyio"})
 
 _OF_UVLOOP: Final = ("TCPTransport", "UnixTransport", "UDPTransport", "ReadUnixTransport", "WriteUnixTransport")
 
@@ -39,39 +39,44 @@ class Transports(Looking):
 
     def found(self) -> list[Found]:
         loop = asyncio.get_running_loop()
-        mine = watched_under(self.table, loop)
-        parts = (object_of(watched.callback) for watched in mine)
-        transports = [part for part in parts if isinstance(part, asyncio.BaseTransport)]
-        transports += self._openings.opened_under(self.table)
-        transports += _of_uvloop(loop, self.table) if is_uvloop(loop) else []
+        opened = _of_uvloop(loop, self.table) if is_uvloop(loop) else self._openings.opened_under(self.table)
+        watched = watched_under(self.table, loop)
         return [
-            *(self._transport(each) for each in dict.fromkeys(transports) if _is_open(each)),
-            *(_watched(loop, watched) for watched in mine if _is_of_user(watched)),
+            *(_transport(transport, origin) for transport, origin in opened if _is_open(transport)),
+            *(_watched(loop, each) for each in watched if _is_of_user(each)),
         ]
 
     def coverage(self) -> tuple[str, ...]:
-        return what_is_hidden(asyncio.get_running_loop(), "transports")
-
-    def _transport(self, transport: Any) -> Found:
-        protocol = _protocol_of(transport)
-        over_tls = getattr(protocol, "_app_transport", None)
-        outer = transport if over_tls is None else over_tls
-        user = getattr(protocol, "_app_protocol", None) or protocol
-        words = f"{safely(lambda: connection_of(transport), 'connection')} ({type(user).__qualname__})"
-        return Found(
-            Finding("transport", words, spawn_site=place_of(self._openings.site_of(transport))),
-            (transport, outer, user),
-            end=outer.close,
-            insist=getattr(transport, "abort", None),
-        )
+        loop = asyncio.get_running_loop()
+        if is_uvloop(loop) or self._openings.is_noting():
+            return what_is_hidden(loop, "transports")
+        return (f"transports were not looked at: a {type(loop).__qualname__} does not show those that it opens",)
 
 
-def _of_uvloop(loop: asyncio.AbstractEventLoop, table: TaskTable) -> list[Any]:
-    return [each for each in uvloop_objects(loop, *_OF_UVLOOP) if is_tagged(context_in(each), table)]
+def _transport(transport: Any, origin: Origin | None) -> Found:
+    protocol = _protocol_of(transport)
+    over_tls = getattr(protocol, "_app_transport", None)
+    outer = transport if over_tls is None else over_tls
+    user = getattr(protocol, "_app_protocol", None) or protocol
+    words = f"{safely(lambda: connection_of(transport), 'connection')} ({type(user).__qualname__})"
+    return Found(
+        Finding("transport", words, spawn_site=None if origin is None else origin.place),
+        (transport, outer, user),
+        end=outer.close,
+        insist=getattr(transport, "abort", None),
+        origin=origin,
+    )
+
+
+def _of_uvloop(loop: asyncio.AbstractEventLoop, table: TaskTable) -> list[tuple[Any, None]]:
+    return [(each, None) for each in uvloop_objects(loop, *_OF_UVLOOP) if is_tagged(context_in(each), table)]
 
 
 def _is_open(transport: Any) -> bool:
-    return not transport.is_closing() and type(_protocol_of(transport)).__name__ not in _OF_PROCESSES
+    protocol = _protocol_of(transport)
+    over_tls = getattr(protocol, "_app_transport", None)
+    is_closing = transport.is_closing() or (over_tls is not None and over_tls.is_closing())
+    return not is_closing and type(protocol).__name__ not in _OF_PROCESSES
 
 
 def _protocol_of(transport: Any) -> Any:
@@ -92,5 +97,5 @@ def _watched(loop: asyncio.AbstractEventLoop, watched: Watched) -> Found:
         f"{how} of file descriptor {watched.descriptor}, which calls {name_of(watched.callback)}",
         stack=definition_of(watched.callback),
     )
-    things = (watched.callback, object_of(watched.callback))
+    things = (watched.handle, watched.callback, object_of(watched.callback))
     return Found(finding, things, end=partial(stop, watched.descriptor))

@@ -82,8 +82,7 @@ def _found(task: AnyTask, row: Row) -> Found:
         stack=frames,
         task=record,
     )
-    # Nobody waits for it: that it is retrieved later is too late, for the code that started the task has ended.
-    return Found(finding, (task,), lasts=lambda deadline: True)
+    return Found(finding, (task,))
 
 
 def _frames_of(traceback: TracebackType | None) -> tuple[Frame, ...]:

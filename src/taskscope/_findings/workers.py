@@ -30,10 +30,15 @@ class Work:
     future: Any
 
 
+def is_worker(thread: threading.Thread) -> bool:
+    """Whether a thread is a worker of AnyIO, of Trio or of an executor."""
+    module = getattr(getattr(thread, "_target", None), "__module__", None)
+    return not _MODULES.isdisjoint((module, type(thread).__module__))
+
+
 def current_work(thread: threading.Thread) -> Work | None:
     """What a thread runs as a worker of AnyIO, of Trio or of an executor. None for any other, and an idle one."""
-    module = getattr(getattr(thread, "_target", None), "__module__", None)
-    if _MODULES.isdisjoint((module, type(thread).__module__)):
+    if not is_worker(thread):
         return None
     stack = stack_of(thread)
     for place, frame in enumerate(stack):
