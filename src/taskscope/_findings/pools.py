@@ -52,10 +52,13 @@ class Pools:
 
     def has_process(self, process: Any) -> bool | None:
         """The same of a process of `multiprocessing`."""
-        if getattr(getattr(process, "_target", None), "__module__", None) != _PROCESS_WORKERS:
-            return None
-        made: list[Any] = [pool for pool, _ in _OF_PROCESSES.started_under(self._table)]
-        return any(process in (getattr(pool, "_processes", None) or {}).values() for pool in made)
+        # One that was started does not know any more what it runs, but what manages a pool knows its processes.
+        managers = [thread for thread in threading.enumerate() if type(thread).__module__ == _PROCESS_WORKERS]
+        for manager in managers:
+            processes: Any = getattr(manager, "processes", None) or {}
+            if any(each is process for each in list(processes.values())):
+                return self.has_thread(manager)
+        return None
 
     def _has_made(self, pool: Executor | None, starts: Starts) -> bool:
         if pool is None or not any(made is pool for made, _ in starts.started_under(self._table)):
