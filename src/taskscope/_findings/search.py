@@ -268,9 +268,7 @@ class Search:
         """Whether a thing is that of a task which is not the scope's any more, or may be."""
         task = None if found.origin is None or found.origin.task is None else found.origin.task()
         if task is not None:
-            backend = self._table.backend
-            is_mine = task is self._table.host or (task in self._table.rows and task not in self._left)
-            return not is_mine and not backend.is_done(task)
+            return task in self._left
         if found.origin is not None or not self._left:
             return False
         self._is_anything_withheld = True
