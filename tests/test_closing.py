@@ -335,6 +335,7 @@ class Database_:
 
 async def holds(database: object, event: asyncio.Event) -> None:
     await event.wait()
+    assert database is not None
 
 
 def test_tasks_that_no_scope_owns_are_nobodys(run: Any) -> None:
@@ -741,3 +742,38 @@ def test_outside_of_any_scope_it_only_closes(run: Any) -> None:
 
     run(main)
     assert file.closed
+
+
+# --------------------------------------------------------------------------------------- what is never to be used again
+
+
+def test_a_loop_that_hands_things_on_is_not_accused_of_the_last_one(run: Any) -> None:
+    async def main(*, keeps: bool) -> Any:
+        async def works(database: Database_) -> None:
+            async with closing(database):
+                await asyncio.sleep(0)
+
+        async def hands_on(queue: asyncio.Queue[Any]) -> None:
+            while (database := await queue.get()) is not None:
+                tasks.append(asyncio.create_task(works(database)))
+
+        async def keeps_the_last(queue: asyncio.Queue[Any]) -> None:
+            last = None
+            while (database := await queue.get()) is not None:
+                tasks.append(asyncio.create_task(works(database)))
+                last = database
+            assert last is not None
+
+        tasks: list[Any] = []
+        queue: asyncio.Queue[Any] = asyncio.Queue()
+        async with TaskScope(on_leak="ignore") as scope:
+            loop = asyncio.create_task((keeps_the_last if keeps else hands_on)(queue), name="loop")
+            queue.put_nowait(Database_())
+            for _ in range(20):
+                await asyncio.sleep(0)
+            queue.put_nowait(None)
+            await loop
+        return scope.report
+
+    assert accused(run(lambda: main(keeps=False))) == []
+    assert accused(run(lambda: main(keeps=True))) == ["loop"]

@@ -71,27 +71,32 @@ class Holder:
 
 async def in_variable(resource: object, bell: Bell) -> None:
     await bell.until_over()
+    assert resource is not None
+
+
+async def never_again(resource: object, bell: Bell) -> None:
+    await bell.until_over()
 
 
 async def in_attribute(resource: object, bell: Bell) -> None:
     holder = Holder(resource)
     del resource
     await bell.until_over()
-    del holder
+    assert holder is not None
 
 
 async def in_partial(resource: object, bell: Bell) -> None:
     call = functools.partial(print, resource)
     del resource
     await bell.until_over()
-    del call
+    assert call is not None
 
 
 async def in_method(resource: object, bell: Bell) -> None:
     call = Holder(resource).method
     del resource
     await bell.until_over()
-    del call
+    assert call is not None
 
 
 async def in_closure(resource: object, bell: Bell) -> None:
@@ -101,7 +106,7 @@ async def in_closure(resource: object, bell: Bell) -> None:
     made = {"it": [resource]}
     del resource
     await bell.until_over()
-    del call
+    assert call is not None
 
 
 async def in_caller(resource: object, bell: Bell) -> None:
@@ -114,7 +119,7 @@ async def not_at_all(resource: object, bell: Bell) -> None:
     await bell.until_over()
 
 
-WAYS = [in_variable, in_attribute, in_partial, in_method, in_closure, in_caller, not_at_all]
+WAYS = [in_variable, in_attribute, in_partial, in_method, in_closure, in_caller, never_again, not_at_all]
 
 tasks = st.integers(0, TASKS - 1)
 resources = st.integers(0, RESOURCES - 1)
@@ -213,7 +218,7 @@ async def _do(
         spawn(way, things[resource], bells[number], name=f"task {number}")
         await library.settle()
         model.settle()
-        model.holds[number] = None if way is not_at_all else resource
+        model.holds[number] = None if way in (never_again, not_at_all) else resource
     elif what in ("use", "end") and arguments[0] in model.holds:
         [number] = arguments
         getattr(bells[number], what)()
@@ -252,7 +257,7 @@ async def _close(how: str, thing: Any, name: str, library: Library, spawn: Calla
             async with library.group() as group:
                 library.spawner(group)(child, name="child")
             over.set()
-            del held
+            assert held is not None
 
         over = library.event()
         spawn(parent, name="parent")

@@ -95,6 +95,7 @@ class Twofold:
 
 async def holds(thing: object, event: asyncio.Event) -> None:
     await event.wait()
+    assert thing is not None
 
 
 def test_the_methods_stay_what_they_are(run: Any) -> None:

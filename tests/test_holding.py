@@ -54,6 +54,11 @@ async def for_ever() -> None:
 
 async def holds(it: object) -> None:
     await for_ever()
+    assert it is not None
+
+
+async def holds_no_more(it: object) -> None:
+    await for_ever()
 
 
 async def looked_at(coroutine: Any, *targets: object) -> Holding | None:
@@ -233,6 +238,49 @@ def test_ways_that_are_not_gone(run: Any, make: Callable[[object], object]) -> N
     run(main)
 
 
+def test_a_variable_that_is_never_read_again_holds_nothing(run: Any) -> None:
+    async def main() -> None:
+        thing = Thing()
+        assert await looked_at(holds_no_more(thing), thing) is None
+        assert await looked_at(holds_no_more(Box(thing)), thing) is None
+
+    run(main)
+
+
+class Block(Box):
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *exc: object) -> None:
+        pass
+
+
+def test_but_what_a_block_has_in_hand_is_held(run: Any) -> None:
+    async def in_block(it: object) -> None:
+        async with Block(it):
+            await for_ever()
+
+    async def in_its_own_block(it: Any) -> None:
+        async with it:
+            await for_ever()
+
+    async def in_call(it: object) -> None:
+        print(it, await for_ever())  # type: ignore[func-returns-value]
+
+    async def in_another_block(it: object) -> None:
+        async with Block():
+            await for_ever()
+
+    async def main() -> None:
+        thing, block = Thing(), Block()
+        for coroutine, target in ((in_block(thing), thing), (in_its_own_block(block), block), (in_call(thing), thing)):
+            found = await looked_at(coroutine, target)
+            assert found is not None and found.variable == "it"
+        assert await looked_at(in_another_block(thing), thing) is None
+
+    run(main)
+
+
 def test_what_another_task_holds_is_not_held(run: Any) -> None:
     async def main() -> None:
         thing = Thing()
@@ -247,14 +295,17 @@ def test_what_another_task_holds_is_not_held(run: Any) -> None:
 
 async def inner(resource: object) -> None:
     await for_ever()
+    assert resource is not None
 
 
 async def outer(resource: object) -> None:
     await inner(resource)
+    assert resource is not None
 
 
 async def only_outer(resource: object) -> None:
     await for_ever()
+    assert resource is not None
 
 
 def test_the_innermost_frame_of_a_users_is_told(run: Any) -> None:
@@ -278,7 +329,8 @@ def test_a_frame_of_a_library_is_told_where_there_is_no_other(run: Any) -> None:
         assert (found.frame.function, found.variable) == ("Queue.get", "self")
 
         async def gets(queue: asyncio.Queue[int]) -> None:
-            await queue.get()
+            while await queue.get():
+                pass
 
         found = await looked_at(gets(queue), queue)
         assert found is not None
@@ -291,7 +343,7 @@ def test_generators_are_looked_into(run: Any) -> None:
     async def main() -> None:
         async def numbers(thing: object) -> Any:
             await for_ever()
-            yield 1
+            yield thing
 
         async def consumes(make: Callable[[object], Any]) -> None:
             async for _ in make(thing):
@@ -300,6 +352,7 @@ def test_generators_are_looked_into(run: Any) -> None:
         @types.coroutine
         def plain(it: object) -> Any:
             yield from for_ever()
+            return it
 
         thing = Thing()
         found = await looked_at(consumes(numbers), thing)
@@ -334,6 +387,7 @@ def test_nothing_is_left_in_the_frames(run: Any) -> None:
     async def main() -> None:
         async def lets_go(thing: object, event: asyncio.Event) -> None:
             await event.wait()
+            assert thing is not None
             del thing
             await for_ever()
 

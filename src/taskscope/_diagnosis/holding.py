@@ -9,11 +9,12 @@ import asyncio
 import concurrent.futures
 import contextvars
 import functools
+import gc
 import logging
 import sys
 import types
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise
@@ -21,6 +22,7 @@ from typing import Any, Final, cast, final
 
 from taskscope._diagnosis.awaitables import is_wrapper
 from taskscope._diagnosis.folding import is_internal, is_of_library, is_own
+from taskscope._diagnosis.live_variables import dead_variables
 from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._diagnosis.own_fields import own_fields, own_values
 from taskscope._diagnosis.packages import TRIO, function_in
@@ -77,6 +79,9 @@ _CONTAINERS: Final = (dict, *_SEQUENCES, *_SETS)
 _CALLS: Final[tuple[Any, ...]] = (types.FunctionType, types.MethodType, types.BuiltinMethodType, functools.partial)
 
 _name: Final = type.__dict__["__name__"].__get__
+
+# What a frame refers to that is no value in an expression, or may not be: its function, its globals, shared variables.
+_NOT_IN_HAND: Final = (types.FunctionType, types.CellType, dict)
 
 # Of Trio and AnyIO: what leads from one task to all others. A nursery leads to its own tasks only.
 _MACHINERY: Final = frozenset({"CancelScope", "CancelStatus", "Runner", "Task", "TaskState", "Nursery"})
@@ -137,10 +142,20 @@ class HoldingSearch:
         if frame is None:
             return None
         variables = _variables(frame)
+        dead = dead_variables(frame.f_code, frame.f_lasti)
+        read_no_more = {name: variables.pop(name) for name in dead if name in variables}
         try:
-            return self._way_from(variables)
+            found = self._way_from(variables)
+            if found is not None or not read_no_more:
+                return found
+            # What an expression or a block has in hand is held all the same: `async with database.transaction():`.
+            found = self._way_from(read_no_more)
+            if found is not None and self._way_from(_in_hand(link.holder, variables, read_no_more)) is not None:
+                return found
+            return None
         finally:
             variables.clear()
+            read_no_more.clear()
 
     def _way_from(self, variables: dict[str, object]) -> str | None:
         """The variable that leads to the thing by the shortest way, and the way. None where none does."""
@@ -314,6 +329,18 @@ def _variables(frame: types.FrameType) -> dict[str, object]:
     variables = dict(found)
     found.clear()
     return variables
+
+
+def _in_hand(holder: object, *variables: dict[str, object]) -> dict[str, object]:
+    """What a suspended frame holds beside its variables: the results of parts of an expression, and exits of blocks."""
+    of_variables = Counter(id(value) for each in variables for value in each.values())
+    found: dict[str, object] = {}
+    for number, value in enumerate(gc.get_referents(holder)):
+        if of_variables[id(value)]:
+            of_variables[id(value)] -= 1
+        elif not issubclass(class_of(value), _NOT_IN_HAND):
+            found[str(number)] = value
+    return found
 
 
 def _by_interest(links: Iterable[Link]) -> list[Link]:
