@@ -628,6 +628,31 @@ def test_by_what_a_resource_is_closed(run: Any, methods: list[str], called: list
     assert calls == called
 
 
+class MakesUp:
+    """Takes any name for that of a remote procedure."""
+
+    def __init__(self) -> None:
+        self.called: list[str] = []
+
+    def __getattr__(self, name: str) -> Callable[[], None]:
+        return lambda: self.called.append(name)
+
+
+class MakesUpTheRest(MakesUp):
+    def close(self) -> None:
+        self.called.append("its own close")
+
+
+@pytest.mark.parametrize(("make", "called"), [(MakesUp, ["aclose"]), (MakesUpTheRest, ["its own close"])])
+def test_what_is_made_up_is_called_only_where_there_is_no_other(run: Any, make: Any, called: list[str]) -> None:
+    async def main() -> None:
+        async with closing(make()) as resource:
+            pass
+        assert resource.called == called
+
+    run(main)
+
+
 def test_a_context_manager_gives_its_value_and_gets_the_exception(run: Any) -> None:
     seen: list[object] = []
 

@@ -19,18 +19,27 @@ _qualname: Final = type.__dict__["__qualname__"].__get__
 
 
 def method_of(resource: object, name: str) -> Callable[..., Any] | None:
-    """A method of a resource, None where it has none. What makes attributes up as they are asked for is asked last."""
+    """A method that a resource has. One that a `__getattr__` makes up as it is asked for does not count."""
     try:
         inspect.getattr_static(resource, name)
         found = getattr(resource, name)
     except AttributeError:
-        found = _made_up(resource, name)
+        return None
     return cast("Callable[..., Any]", found) if callable(found) else None
 
 
 def close_of(resource: object) -> Callable[..., Any] | None:
-    """The method that closes a resource. None where it is closed in no way or as a context manager."""
-    return next((method for name in CLOSES if (method := method_of(resource, name)) is not None), None)
+    """The method that closes a resource. None where it is closed in no way or as a context manager.
+
+    A proxy makes all its methods up, and so may a client that takes any name for that of a remote procedure: what is
+    made up is called only where there is no method that is not.
+    """
+    for find in (method_of, _made_up):
+        for name in CLOSES:
+            method = find(resource, name)
+            if method is not None:
+                return method
+    return None
 
 
 def closed_part(resource: Any) -> Any:
@@ -84,11 +93,12 @@ def refusal(resource: object, allowed: str) -> TypeError:
     return TypeError(f"resource={safe_repr(resource)}: must be {allowed}, not {class_of(resource).__name__}")
 
 
-def _made_up(resource: Any, name: str) -> object:
+def _made_up(resource: Any, name: str) -> Callable[..., Any] | None:
     try:
-        return getattr(resource, name, None)
+        found = getattr(resource, name, None)
     except Exception:  # a `__getattr__` that knows nothing of this name
         return None
+    return cast("Callable[..., Any]", found) if callable(found) else None
 
 
 def _is_thing(value: object) -> bool:
