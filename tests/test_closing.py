@@ -802,3 +802,145 @@ def test_a_loop_that_hands_things_on_is_not_accused_of_the_last_one(run: Any) ->
 
     assert accused(run(lambda: main(keeps=False))) == []
     assert accused(run(lambda: main(keeps=True))) == ["loop"]
+
+
+# ------------------------------------------------------------------------------------------------- who has an excuse
+
+
+def test_a_task_that_was_cancelled_before_its_first_line_can_use_nothing(run_asyncio: Any) -> None:
+    async def main() -> Any:
+        async with TaskScope() as scope:
+            database = Database_()
+            task = asyncio.create_task(holds(database, asyncio.Event()))
+            task.cancel()
+            async with closing(database):
+                pass
+            await asyncio.wait([task])
+        return scope.report
+
+    assert run_asyncio(main).ok
+
+
+def test_a_task_that_begins_only_after_the_closing(run_asyncio: Any) -> None:
+    async def main(*, error: str | None = None, stays: bool = False) -> Any:
+        async def uses(database: Database_) -> None:
+            for _ in range(50 if stays else 1):
+                await asyncio.sleep(0)
+            if error is not None:
+                raise RuntimeError(error)
+            assert database is not None
+
+        async with TaskScope(on_leak="ignore") as scope:
+            database = Database_()
+            task = asyncio.create_task(uses(database), name="user")
+            async with closing(database):
+                pass
+            await asyncio.wait([task])
+            assert (task.exception() is not None) is (error is not None)
+        return scope.report
+
+    assert accused(run_asyncio(main)) == []
+    assert accused(run_asyncio(lambda: main(error="a bad number"))) == []
+    assert accused(run_asyncio(lambda: main(error="the database is closed"))) == ["user"]
+    assert accused(run_asyncio(lambda: main(stays=True))) == ["user"]
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_who_ends_a_scope_in_which_one_waits_for_who_closes(run: Any, waits: bool) -> None:
+    async def main() -> Any:
+        async def closes(database: Database_) -> None:
+            await asyncio.sleep(0.01)
+            async with closing(database):
+                pass
+
+        async def waits_for(task: Any) -> None:
+            if waits:
+                await task
+            await asyncio.sleep(0.01)
+
+        async def host(database: Database_, closer: Any) -> None:
+            async with TaskScope(grace=5.0):
+                asyncio.create_task(waits_for(closer))
+            await asyncio.sleep(0.02)
+            assert database is not None
+
+        async with TaskScope(on_leak="ignore") as scope:
+            database = Database_()
+            closer = asyncio.create_task(closes(database))
+            await asyncio.wait([closer, asyncio.create_task(host(database, closer), name="host")])
+        return scope.report
+
+    assert accused(run(main)) == ([] if waits else ["host"])
+
+
+@columns()
+@pytest.mark.parametrize("how", ["closing", "guard"])
+def test_a_closing_that_is_cancelled_accuses_who_fails_for_it(column: Column, how: str) -> None:
+    async def main(library: Library, *, fails: bool) -> Any:
+        class Connection:
+            is_shut = False
+
+            async def aclose(self) -> None:
+                self.is_shut = True
+                await library.event().wait()
+
+        async def uses(connection: Connection, event: Any) -> None:
+            await event.wait()
+            if connection.is_shut and fails:
+                raise RuntimeError("the connection is closed")
+
+        async def tries(connection: Connection, event: Any) -> None:
+            async with library.group() as group:
+                library.spawner(group)(uses, connection, event, name="user")
+
+        async def closes(connection: Connection) -> None:
+            if how == "guard":
+                await taskscope.guard(connection).aclose()
+            else:
+                async with closing(connection):
+                    pass
+
+        async def cancelled(connection: Connection) -> None:
+            async with library.group() as group:
+                library.spawner(group)(closes, connection)
+                await library.settle()
+                raise KeyError("cancels the others")
+
+        async def body(spawn: Callable[..., None]) -> None:
+            async def quietly() -> None:
+                with contextlib.suppress(BaseExceptionGroup):
+                    await tries(connection, event)
+
+            connection, event = Connection(), library.event()
+            spawn(quietly, name="outer")
+            await library.settle()
+            with contextlib.suppress(BaseExceptionGroup):
+                await cancelled(connection)
+            event.set()
+
+        return await report_of(library, body)
+
+    assert "user" in accused(column.run(lambda library: main(library, fails=True)))
+    assert accused(column.run(lambda library: main(library, fails=False))) == []
+
+
+def test_a_server_that_is_closed_takes_nothing_from_those_who_serve(run: Any) -> None:
+    async def main(make: Any) -> Any:
+        async with TaskScope(on_leak="ignore") as scope:
+            event, server = asyncio.Event(), await make()
+            task = asyncio.create_task(holds(server, event), name="handler")
+            await asyncio.sleep(0)
+            async with closing(server):
+                pass
+            event.set()
+            await task
+        return scope.report
+
+    async def server() -> Any:
+        return await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+
+    async def database() -> Any:
+        return Database_()
+
+    assert accused(run(lambda: main(server))) == []
+    assert accused(run(lambda: main(database))) == ["handler"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import inspect
 import sqlite3
@@ -167,14 +168,114 @@ def test_one_that_fails_to_close_goes_on_being_guarded(run: Any) -> None:
 
 
 def test_a_guarded_resource_is_let_go_of(run: Any) -> None:
+    """By the collector, where it was never closed: what is bound to a method of its own is in a circle with itself."""
+
     async def main() -> None:
         resources = [guard(Plain()), guard(Twofold()), guard(WithFlag())]
         alive = list(map(weakref.ref, resources))
         resources.clear()
-        assert [reference() for reference in alive] == [None, None, None]  # without the collector
         gc.collect()
+        assert [reference() for reference in alive] == [None, None, None]
+        plain, twofold, with_flag = guard(Plain()), guard(Twofold()), guard(WithFlag())
+        alive = list(map(weakref.ref, (plain, twofold, with_flag)))
+        plain.close()
+        await twofold.aclose()
+        with_flag.close()
+        del plain, twofold, with_flag
+        assert [reference() for reference in alive] == [None, None, None]  # without the collector
 
     run(main)
+
+
+class Finalized:
+    """Closes itself when it is dropped."""
+
+    closed: list[bool]
+
+    def __init__(self) -> None:
+        self.circle: object = self
+        self.closed = closed_by_finalizer
+
+    def close(self) -> None:
+        self.closed.append(True)
+
+    def __del__(self) -> None:
+        if not self.closed:
+            self.close()
+
+
+closed_by_finalizer: list[bool] = []
+
+
+@pytest.mark.parametrize("is_circle", [False, True])
+def test_a_finalizer_can_close_it(run: Any, is_circle: bool) -> None:
+    async def main() -> None:
+        closed_by_finalizer.clear()
+        thing = guard(Finalized())
+        if not is_circle:
+            thing.circle = None
+        del thing
+        gc.collect()
+        assert closed_by_finalizer == [True]
+
+    run(main)
+
+
+def test_a_method_that_is_kept_keeps_it(run: Any) -> None:
+    async def main() -> None:
+        plain = guard(Plain())
+        alive, weak = weakref.ref(plain), weakref.WeakMethod(plain.close)
+        assert weak() == plain.close
+        assert plain.close.__self__ is plain  # type: ignore[attr-defined]
+        with contextlib.ExitStack() as stack:
+            stack.callback(plain.close)
+            arguments = plain.arguments
+            del plain
+            gc.collect()
+            assert alive() is not None
+        assert arguments == ["softly", False]
+        del stack
+        assert alive() is None
+
+    run(main)
+
+
+class Pending:
+    """Something to await that is neither a coroutine nor a future."""
+
+    def __await__(self) -> Any:
+        yield from asyncio.sleep(0).__await__()
+
+
+class ClosedByPending:
+    is_shut = False
+
+    def close(self) -> Pending:
+        self.is_shut = True
+        return Pending()
+
+
+def test_what_returns_something_strange_to_await_is_guarded_no_more(run: Any) -> None:
+    async def main(*, fails: bool) -> Any:
+        async with TaskScope(on_leak="ignore") as scope:
+            thing, event = guard(ClosedByPending()), asyncio.Event()
+
+            async def uses() -> None:
+                await event.wait()
+                if fails and thing.is_shut:
+                    raise RuntimeError("it is closed")
+
+            task = asyncio.create_task(uses(), name="user")
+            await asyncio.sleep(0)
+            await thing.close()
+            assert "close" not in vars(thing)
+            event.set()
+            await asyncio.wait([task])
+            assert fails is (task.exception() is not None)
+        return scope.report
+
+    assert accused(run(lambda: main(fails=True))) == ["user"]
+    assert run(lambda: main(fails=False)).ok
 
 
 class WithFlag:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -68,10 +69,8 @@ async def read_in_the_end(it: object) -> None:
 
 
 async def read_after_the_block(it: object) -> None:
-    try:
+    with suppress(ValueError):
         await step()
-    except ValueError:
-        pass
     print(it)
 
 
@@ -120,12 +119,12 @@ async def swapped(it: Any, other: Any) -> None:
 
 async def read_in_a_comprehension(it: Any) -> None:
     await step()
-    print([each for each in it])
+    print([each + 1 for each in it])
 
 
 async def name_of_a_comprehension(it: Any) -> None:
     await step()
-    it = [other for other in step()]
+    it = [other + 1 for other in step()]
     print(it)
 
 

@@ -8,25 +8,29 @@ that it was closed: any other could be who has closed it.
 
 from __future__ import annotations
 
+import inspect
 import time
+import types
 import weakref
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any, Final, NamedTuple, final
+from typing import Any, Final, NamedTuple, cast, final
 
 from taskscope._backends._backend import Backend, Tracking
 from taskscope._backends._here import backend_here
+from taskscope._diagnosis.awaitables import is_exactly
 from taskscope._diagnosis.describe import safe_repr
 from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._diagnosis.holding import Holding, HoldingSearch, is_stop, tasks_of
 from taskscope._diagnosis.safely import safely
+from taskscope._diagnosis.tasks import coroutine_of
 from taskscope._diagnosis.woken import woken_by
 from taskscope._left_alone import LeftAlone
 from taskscope._off import is_off
 from taskscope._report import Finding, Outcome, TaskRecord
-from taskscope._resource import stand_ins
+from taskscope._resource import is_server, stand_ins
 from taskscope._table import NO_SITE, AnyTask, TaskTable
 
 TURNS: Final = 10
@@ -74,7 +78,7 @@ class Suspects:
 
         others: what else stands for the resource.
         """
-        if is_off():
+        if is_off() or is_server(resource):
             return None
         with suppress(Exception):  # that a look fails is no reason for the closing to fail
             backend = backend_here()
@@ -85,15 +89,17 @@ class Suspects:
             tracking.closings_missed += 1
         return None
 
-    def judge(self) -> None:
-        """Accuses those that still hold the resource, which has been closed by now."""
+    def judge(self, *, is_closed: bool = True) -> None:
+        """Accuses those that still hold the resource, which has been closed by now.
+
+        is_closed: False where that cannot be told for sure: what closes it has failed, or was cancelled.
+        """
         with suppress(Exception):
-            self._judge()
+            self._judge(is_unseen=not is_closed)
 
     def judge_unseen(self) -> None:
         """The same where the resource was found to be closed: by whom, and when, cannot be told."""
-        with suppress(Exception):
-            self._judge(is_unseen=True)
+        self.judge(is_closed=False)
 
     def _judge(self, *, is_unseen: bool = False) -> None:
         """A budget that is used up by now is overdrawn: who was suspected is judged."""
@@ -107,11 +113,13 @@ class Suspects:
         if not holders:
             return
         diagnosis = Diagnosis()
-        waited_for = _waited_for(backend, backend.running_tracking())
+        tracking = backend.running_tracking()
+        waited_for = _waited_for(backend, tracking)
+        ended_by = _tasks_that_scopes_wait_for(backend, tracking)
         accusations: list[Accusation] = []
         for task, table, holding in holders:
             scope = table.scope
-            if scope is None or _waits_for(task, waited_for, diagnosis):
+            if scope is None or _waits_for(task, waited_for, ended_by, diagnosis):
                 continue
             policy = scope._policy  # pyright: ignore[reportPrivateUsage]
             if LeftAlone(table, policy, table.host).takes(task):
@@ -121,7 +129,8 @@ class Suspects:
             accusation.what, accusation.holding = self._what, holding
             accusation.is_own = id(task) in self._own
             accusation.is_unseen = is_unseen
-            accusation.is_roused = self._is_roused(task)
+            accusation.has_not_begun = _has_not_begun(task)
+            accusation.is_roused = accusation.has_not_begun or self._is_roused(task)
             if _enter(table, accusation):
                 accusation.watch()
                 accusations.append(accusation)
@@ -165,6 +174,7 @@ class Accusation:
     holding: Holding
     is_own = False
     is_unseen = False
+    has_not_begun = False
     is_roused = False
 
     def __init__(self, backend: Backend, task: AnyTask, record: TaskRecord) -> None:
@@ -219,6 +229,8 @@ class Accusation:
             return self._says_closed
         if self.is_own:
             return self._outcome == "failed" and not self.is_roused
+        if has_ended and self.has_not_begun and self._says_closed:
+            return True
         return not (has_ended and self.is_roused)
 
     def is_like(self, other: Accusation) -> bool:
@@ -303,8 +315,12 @@ def _enter(table: TaskTable, accusation: Accusation) -> bool:
     if table.closed_in_use is None:
         table.closed_in_use = []
     accusations: list[Accusation] = table.closed_in_use
-    if any(each.is_like(accusation) for each in accusations):
-        return False
+    like = next((each for each in accusations if each.is_like(accusation)), None)
+    if like is not None:
+        if not like.is_unseen or accusation.is_unseen:
+            return False
+        like.stop()  # what is seen counts for more
+        accusations.remove(like)
     if len(accusations) >= ACCUSED_LIMIT:
         table.accused_omitted += 1
         return False
@@ -334,15 +350,39 @@ def _waited_for(backend: Backend, tracking: Tracking) -> set[int]:
     return found
 
 
-def _waits_for(task: AnyTask, waited_for: set[int], diagnosis: Diagnosis) -> bool:
-    """Whether a task waits for one of these, directly or by way of others."""
+def _tasks_that_scopes_wait_for(backend: Backend, tracking: Tracking) -> dict[int, list[AnyTask]]:
+    """The tasks that are waited for by a scope that ends, by the ids of those who end it."""
+    found: dict[int, list[AnyTask]] = {}
+    for task in backend.all_tasks():
+        table = tracking.table_of(task)
+        scope = None if table is None else table.scope
+        if table is not None and scope is not None and scope._state == "closing":  # pyright: ignore[reportPrivateUsage]
+            found.setdefault(id(table.host), []).append(task)
+    return found
+
+
+def _has_not_begun(task: AnyTask) -> bool:
+    """Whether a task has not run its first line. Nothing of it runs at all if it is cancelled before, on asyncio."""
+    coroutine = coroutine_of(task)
+    if not is_exactly(coroutine, types.CoroutineType):
+        return False
+    return inspect.getcoroutinestate(cast("Any", coroutine)) == inspect.CORO_CREATED
+
+
+def _waits_for(
+    task: AnyTask, waited_for: set[int], ended_by: Mapping[int, list[AnyTask]], diagnosis: Diagnosis
+) -> bool:
+    """Whether a task waits for one of these, directly or by way of others.
+
+    ended_by: the tasks for which scopes wait, by the ids of those who end the scopes.
+    """
     ahead = deque([task])
     seen = {id(task)}
     while ahead and len(seen) < _WAITING_LIMIT:
         current = ahead.popleft()
         if id(current) in waited_for:
             return True
-        for other in diagnosis.awaited(current):
+        for other in (*diagnosis.awaited(current), *ended_by.get(id(current), ())):
             if id(other) not in seen:
                 seen.add(id(other))
                 ahead.append(other)

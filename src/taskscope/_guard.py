@@ -41,6 +41,7 @@ def guard(resource: R, name: str | None = None) -> R:
 
     As with `closing`, tasks of a scope that are pending then, and hold the resource, are in the `findings` of that
     scope's report. The methods `aclose` and `close` of this one object are wrapped for that, until it has been closed.
+    Until then it refers to itself by them: one that is dropped without being closed is freed by the garbage collector.
     Where that cannot be done, or where something else closes the resource (`sqlite3.Connection`, `async with` an
     `httpx.AsyncClient`), it is looked at when a scope begins or ends. Who has closed it cannot be told then, so those
     tasks alone are found that fail with an error which says that something is closed.
@@ -109,7 +110,7 @@ class _Guard:
         for name in methods:
             part = self._part()
             self._replaced[name] = own = attributes.get(name, _ABSENT)
-            attributes[name] = _wrapper(self, name, getattr(part, name), own)
+            attributes[name] = types.MethodType(_wrapper(self, name, getattr(part, name), own), part)
 
     def take_off(self) -> None:
         """Leaves the resource as it was."""
@@ -141,42 +142,39 @@ class _Guard:
             suspects.judge_unseen()
         return False
 
-    def suspects(self) -> Suspects | None:
+    def suspects(self, part: Any) -> Suspects | None:
         """Who holds the resource as it begins to be closed. None inside another call that closes it: that one counts,
-        and it may be in another task, or in a thread, where nothing can be told.
+        and it may be in another task, or in a thread, where nothing can be told. Nor is there anyone to be asked about
+        when it is closed by its own finalizer, or is a copy of the one that is guarded.
         """
-        part = self._part()
-        if self._is_over or self._closers or part is None or _current_task_id() is None:
+        if self._is_over or self._closers or part is not self._part() or _current_task_id() is None:
             return None
         from taskscope._closed_in_use import Suspects
 
         return Suspects.before(self._what, self._resource(part))
 
     @contextmanager
-    def closing(self, suspects: Suspects | None) -> Generator[None]:
+    def closing(self, part: Any, suspects: Suspects | None) -> Generator[None]:
         """Round what closes the resource."""
         from taskscope._closed_in_use import note_closer
 
         closer = _current_task_id() or 0
         self._closers.append(closer)
-        note_closer(self._part())
+        note_closer(part)
+        is_closed = False
         try:
             yield
-            if suspects is not None:
-                self.closed(suspects)
+            is_closed = True
         finally:
             self._closers.remove(closer)
+            if suspects is not None:
+                self.closed(suspects) if is_closed else suspects.judge_unseen()
 
-    def closed(self, suspects: Suspects) -> None:
-        if not self._is_over:
-            self.take_off()
-            suspects.judge()
-
-    def method(self, name: str) -> Any:
-        """The method as the class has it."""
-        part = self._part()
-        found = inspect.getattr_static(class_of(part), name)
-        return found.__get__(part, class_of(part)) if hasattr(found, "__get__") else found
+    def closed(self, suspects: Suspects, *, is_certain: bool = True) -> None:
+        if self._is_over:
+            return
+        self.take_off()
+        suspects.judge(is_closed=is_certain)
 
     def _resource(self, part: Any) -> Any:
         reader = None if self._reader is None else self._reader()
@@ -184,43 +182,57 @@ class _Guard:
 
 
 def _wrapper(noticed: _Guard, name: str, method: Callable[..., Any], own: object) -> Callable[..., Any]:
-    """What takes the place of a method. It does not hold the resource: to drop that is to be rid of it, as ever.
+    """The function of what takes the place of a method: that is bound, as methods are, so that who keeps it keeps the
+    resource, and a finalizer that calls it finds that still there.
 
     own: what the object had under the name itself, beside its class.
     """
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        found: Any = noticed.method(name) if own is _ABSENT else own
+    def call(part: Any, *args: Any, **kwargs: Any) -> Any:
+        found: Any = _method_of_class(part, name) if own is _ABSENT else own
         return found(*args, **kwargs)
 
-    def close(*args: Any, **kwargs: Any) -> Any:
-        suspects = noticed.suspects()
-        with noticed.closing(None):
-            result = call(*args, **kwargs)
-        return result if suspects is None else _judged_when_done(noticed, suspects, result)
+    def close(part: Any, /, *args: Any, **kwargs: Any) -> Any:
+        suspects = noticed.suspects(part)
+        try:
+            with noticed.closing(part, None):
+                result = call(part, *args, **kwargs)
+        except BaseException:
+            if suspects is not None:
+                suspects.judge_unseen()
+            raise
+        return result if suspects is None else _judged_when_done(noticed, part, suspects, result)
 
-    async def aclose(*args: Any, **kwargs: Any) -> Any:
-        with noticed.closing(noticed.suspects()):
-            return await call(*args, **kwargs)
+    async def aclose(part: Any, /, *args: Any, **kwargs: Any) -> Any:
+        with noticed.closing(part, noticed.suspects(part)):
+            return await call(part, *args, **kwargs)
 
     wrapper: Any = aclose if inspect.iscoroutinefunction(method) else close
     for attribute in functools.WRAPPER_ASSIGNMENTS:
         with suppress(Exception):
             setattr(wrapper, attribute, getattr(method, attribute))
     with suppress(Exception):
-        wrapper.__signature__ = inspect.signature(method)
+        bound = inspect.signature(method)
+        part = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        wrapper.__signature__ = bound.replace(parameters=[part, *bound.parameters.values()])
     setattr(wrapper, _MARK, noticed)
     return cast("Callable[..., Any]", wrapper)
 
 
-def _judged_when_done(noticed: _Guard, suspects: Suspects, result: Any) -> Any:
+def _method_of_class(part: Any, name: str) -> Any:
+    found = inspect.getattr_static(class_of(part), name)
+    return found.__get__(part, class_of(part)) if hasattr(found, "__get__") else found
+
+
+def _judged_when_done(noticed: _Guard, part: Any, suspects: Suspects, result: Any) -> Any:
     """What a call returns that closes a resource, and does so at once unless it returns something to await."""
     if is_exactly(result, types.CoroutineType):
-        return _awaited(noticed, suspects, result)
+        return _awaited(noticed, part, suspects, result)
     if is_future(result):
         result.add_done_callback(partial(_closed_by_future, noticed, suspects))
-    elif not inspect.isawaitable(result):
-        noticed.closed(suspects)
+    else:
+        # What is there to be awaited, but is nothing that we know, tells nobody when it has been.
+        noticed.closed(suspects, is_certain=not inspect.isawaitable(result))
     return result
 
 
@@ -228,13 +240,14 @@ def _closed_by_future(noticed: _Guard, suspects: Suspects, future: object) -> No
     noticed.closed(suspects)
 
 
-async def _awaited(noticed: _Guard, suspects: Suspects, closing: Coroutine[Any, Any, Any]) -> Any:
-    with noticed.closing(suspects):
+async def _awaited(noticed: _Guard, part: Any, suspects: Suspects, closing: Coroutine[Any, Any, Any]) -> Any:
+    with noticed.closing(part, suspects):
         return await closing
 
 
 def _guard_of(method: object) -> _Guard | None:
-    found = vars(method).get(_MARK) if type(method) is types.FunctionType else None
+    function = method.__func__ if type(method) is types.MethodType else None
+    found = vars(function).get(_MARK) if type(function) is types.FunctionType else None
     return found if type(found) is _Guard else None
 
 

@@ -57,6 +57,12 @@ def is_pair(resource: Any) -> bool:
     )
 
 
+def is_server(resource: object) -> bool:
+    """Whether a resource is a server of asyncio or uvloop: to close one takes nothing from those who serve."""
+    kind = class_of(resource)
+    return issubclass(kind, asyncio.AbstractServer) or type_name(kind) in ("uvloop.loop.Server", "uvloop.Server")
+
+
 def what_it_is(resource: object, name: str | None) -> str:
     """The resource's type, and its name if it was given one."""
     kind = type_name(class_of(closed_part(resource)))

@@ -108,8 +108,8 @@ class _Closing:
             if wait_closed is not None:
                 await _awaited(wait_closed())
         finally:
-            if is_closed and suspects is not None:
-                suspects.judge()
+            if suspects is not None:
+                suspects.judge(is_closed=is_closed)
 
 
 @final
@@ -134,7 +134,11 @@ class _Entered:
         self._resource = self._entered = None
         note_closer(resource)
         suspects = Suspects.before(what_it_is(resource, self._name), resource, entered)
-        result = await _awaited(getattr(class_of(resource), self._leave)(resource, *exit))
-        if suspects is not None:
-            suspects.judge()
+        is_closed = False
+        try:
+            result = await _awaited(getattr(class_of(resource), self._leave)(resource, *exit))
+            is_closed = True
+        finally:
+            if suspects is not None:
+                suspects.judge(is_closed=is_closed)
         return result

@@ -104,10 +104,8 @@ def _effect(instruction: dis.Instruction) -> tuple[frozenset[str], frozenset[str
     """The variables that an instruction reads, and those that it only writes."""
     if instruction.opcode not in dis.haslocal and "FAST" not in instruction.opname:
         return _NONE, _NONE
-    value = instruction.argval
-    names: tuple[str, ...] = value if isinstance(value, tuple) else (value,)
-    if not all(isinstance(name, str) for name in names):
-        raise ValueError(instruction.opname)
+    value: Any = instruction.argval
+    names = [value] if isinstance(value, str) else list(map(str.__str__, value))  # which fails for anything else
     if instruction.opname in _WRITES:
         return _NONE, frozenset(names)
     if instruction.opname == "STORE_FAST_LOAD_FAST":  # in this order
