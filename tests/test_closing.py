@@ -944,3 +944,105 @@ def test_a_server_that_is_closed_takes_nothing_from_those_who_serve(run: Any) ->
 
     assert accused(run(lambda: main(server))) == []
     assert accused(run(lambda: main(database))) == ["handler"]
+
+
+# ------------------------------------------------------------------------------------------- registries and their like
+
+
+class Chat:
+    """Keeps the connections of all, each of which is closed by who serves it."""
+
+    def __init__(self, library: Library, *, forgets: bool) -> None:
+        self.library = library
+        self.clients: dict[int, Database] = {}
+        self.forgets = forgets
+
+    async def serve(self, number: int, stop: Any) -> None:
+        self.clients[number] = Database(self.library)
+        async with closing(self.clients[number]):
+            await stop.wait()
+        if self.forgets:
+            del self.clients[number]
+
+
+@columns()
+@pytest.mark.parametrize("settles", [2, 6])
+@pytest.mark.parametrize(("forgets", "names"), [(True, []), (False, ["client 1"])], ids=["forgotten", "kept"])
+def test_what_a_registry_forgets_is_held_by_nobody(
+    column: Column, settles: int, forgets: bool, names: list[str]
+) -> None:
+    async def main(library: Library) -> Any:
+        chat = Chat(library, forgets=forgets)
+
+        async def body(spawn: Callable[..., None]) -> None:
+            first, second = library.event(), library.event()
+            spawn(chat.serve, 0, first, name="client 0")
+            spawn(chat.serve, 1, second, name="client 1")
+            await library.settle()
+            first.set()
+            for _ in range(settles):
+                await library.settle()
+            second.set()
+            await library.settle()
+
+        return await report_of(library, body)
+
+    assert accused(column.run(main)) == names
+
+
+def test_a_connection_that_is_made_anew_is_another(run: Any) -> None:
+    async def main(*, renews: bool) -> Any:
+        class Client:
+            def __init__(self) -> None:
+                self.connection = Database_()
+
+            async def work(self, event: asyncio.Event) -> None:
+                await event.wait()
+                assert self.connection is not None
+
+            async def reconnect(self) -> None:
+                async with closing(self.connection):
+                    pass
+                if renews:
+                    self.connection = Database_()
+
+        client, event = Client(), asyncio.Event()
+        async with TaskScope(on_leak="ignore") as scope:
+            task = asyncio.create_task(client.work(event), name="worker")
+            await asyncio.sleep(0)
+            await client.reconnect()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            event.set()
+            await task
+        return scope.report
+
+    assert accused(run(lambda: main(renews=True))) == []
+    assert accused(run(lambda: main(renews=False))) == ["worker"]
+
+
+def test_what_has_been_let_go_of_and_is_used_all_the_same(run: Any) -> None:
+    async def main(error: str) -> Any:
+        class Pool:
+            def __init__(self) -> None:
+                self.idle = [Database_()]
+
+        async def uses(pool: Pool, event: asyncio.Event) -> None:
+            await event.wait()
+            if pool is not None:
+                raise RuntimeError(error)
+
+        pool, event = Pool(), asyncio.Event()
+        async with TaskScope(on_leak="ignore") as scope:
+            task = asyncio.create_task(uses(pool, event), name="user")
+            await asyncio.sleep(0)
+            async with closing(pool.idle[0]):
+                pass
+            pool.idle.clear()
+            event.set()
+            await asyncio.wait([task])
+            assert task.exception() is not None
+        return scope.report
+
+    assert accused(run(lambda: main("a bad number"))) == []
+    assert accused(run(lambda: main("the connection is closed"))) == ["user"]

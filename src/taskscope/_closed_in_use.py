@@ -13,9 +13,10 @@ import time
 import types
 import weakref
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, NamedTuple, cast, final
 
 from taskscope._backends._backend import Backend, Tracking
@@ -30,7 +31,7 @@ from taskscope._diagnosis.woken import woken_by
 from taskscope._left_alone import LeftAlone
 from taskscope._off import is_off
 from taskscope._report import Finding, Outcome, TaskRecord
-from taskscope._resource import is_server, stand_ins
+from taskscope._resource import closed_part, is_server, stand_ins
 from taskscope._table import NO_SITE, AnyTask, TaskTable
 
 TURNS: Final = 10
@@ -65,6 +66,7 @@ class Suspects:
         self._what = what
         self._backend = backend
         self._targets = frozenset(map(id, parts))
+        self._resource = _weakly(closed_part(resource))
         self._own = tasks_of(resource)
         # By the ids of the tasks, and weakly: to hold a task would make it look alive. And where each waits.
         self._before: dict[int, tuple[weakref.ref[Any], int]] = {}
@@ -126,7 +128,8 @@ class Suspects:
                 continue
             record = diagnosis.record(task, table.rows.get(task, NO_SITE))
             accusation = Accusation(backend, task, replace(record, closed_scope=table.closed_scope_of(task)))
-            accusation.what, accusation.holding = self._what, holding
+            accusation.what, accusation.holding, accusation.targets = self._what, holding, self._targets
+            accusation.resource = self._resource
             accusation.is_own = id(task) in self._own
             accusation.is_unseen = is_unseen
             accusation.has_not_begun = _has_not_begun(task)
@@ -134,9 +137,9 @@ class Suspects:
             if _enter(table, accusation):
                 accusation.watch()
                 accusations.append(accusation)
-        roused = [accusation for accusation in accusations if accusation.is_roused]
-        if roused:
-            backend.call_after_turns(TURNS, lambda: _time_is_over(roused))
+        waiting = [accusation for accusation in accusations if accusation.is_roused or accusation.holding.keeper]
+        if waiting:
+            backend.call_after_turns(TURNS, partial(_time_is_over, waiting, self._targets))
 
     def _holders(self) -> Iterator[_Holder]:
         """The pending tasks of scopes that hold the resource, but for the running one."""
@@ -172,10 +175,13 @@ class Accusation:
 
     what: str
     holding: Holding
+    targets: frozenset[int]
+    resource: Callable[[], object]
     is_own = False
     is_unseen = False
     has_not_begun = False
     is_roused = False
+    has_let_go = False
 
     def __init__(self, backend: Backend, task: AnyTask, record: TaskRecord) -> None:
         self.record = record
@@ -212,6 +218,24 @@ class Accusation:
             self._says_closed = "closed" in f"{type(error).__name__} {safely(lambda: str(error), '')}".lower()
         self._ended_task = weakref.ref(task)
         self.stop()
+        with suppress(Exception):
+            self._look_whether_it_was_let_go()
+
+    def time_is_over(self, search: HoldingSearch) -> None:
+        """Called when who closed the resource has had time to take it out of where it was kept."""
+        if self.task is None:
+            return
+        # What was set going by the closing and has not ended by now is like any other task.
+        self.is_roused = False
+        if self.holding.keeper is not None:
+            self.has_let_go = self.resource() is None or search.holding(self.task) is None
+
+    def _look_whether_it_was_let_go(self) -> None:
+        """Whether a registry or a pool no longer has it. What went with the task itself was held to the end."""
+        keeper = self.holding.keeper
+        if keeper is None or not keeper.is_there() or self.has_let_go:
+            return
+        self.has_let_go = self.resource() is None or not keeper.leads_to(self.targets)
 
     def look(self) -> None:
         """Takes notice of an end that nobody has told of yet."""
@@ -225,7 +249,7 @@ class Accusation:
     def stands(self) -> bool:
         """Whether nothing speaks for the task."""
         has_ended = self._ended_task is not None
-        if self.is_unseen:
+        if self.is_unseen or self.has_let_go:
             return self._says_closed
         if self.is_own:
             return self._outcome == "failed" and not self.is_roused
@@ -328,11 +352,11 @@ def _enter(table: TaskTable, accusation: Accusation) -> bool:
     return True
 
 
-def _time_is_over(roused: Iterable[Accusation]) -> None:
-    """What was set going by the closing and has not ended by now is like any other task."""
-    for accusation in roused:
-        if accusation.task is not None:
-            accusation.is_roused = False
+def _time_is_over(accusations: Iterable[Accusation], targets: frozenset[int]) -> None:
+    search = HoldingSearch(targets)
+    for accusation in accusations:
+        with suppress(Exception):
+            accusation.time_is_over(search)
 
 
 def _waited_for(backend: Backend, tracking: Tracking) -> set[int]:
@@ -348,6 +372,14 @@ def _waited_for(backend: Backend, tracking: Tracking) -> set[int]:
             found.add(id(table.host))
         table = table.parent
     return found
+
+
+def _weakly(thing: object) -> Callable[[], object]:
+    """Something that gives a thing while it is there. What cannot be referred to weakly counts as being there."""
+    try:
+        return weakref.ref(thing)
+    except TypeError:
+        return lambda: True
 
 
 def _tasks_that_scopes_wait_for(backend: Backend, tracking: Tracking) -> dict[int, list[AnyTask]]:

@@ -16,7 +16,7 @@ import types
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from typing import Any, Final, cast, final
 
@@ -108,10 +108,42 @@ class Holding:
     Attributes:
         frame: The frame, at the line where it stands.
         variable: Its variable, with what leads on from there: `"self._pool"`.
+        keeper: What on that way leads to the object, None where the variable itself is the object.
     """
 
     frame: Frame
     variable: str
+    keeper: Keeper | None = field(default=None, compare=False, repr=False)
+
+
+@final
+class Keeper:
+    """Things on the way to an object, which others can take that out of. They are not held."""
+
+    def __init__(self, way: list[Any]) -> None:
+        """way: from the first thing to the object."""
+        self._thing: Callable[[], Any] = _unknown
+        self._steps = 0
+        for steps, thing in enumerate(reversed(way[:-1]), start=1):
+            try:
+                self._thing = weakref.ref(thing)
+            except TypeError:  # a list or a dict: one of the things before it will do
+                continue
+            self._steps = steps
+            break
+
+    def is_there(self) -> bool:
+        """Whether anything is left that can tell. What went with the task that had it cannot."""
+        return self._thing() is not None
+
+    def leads_to(self, targets: Collection[int]) -> bool:
+        things: list[object] = [self._thing()]
+        for _ in range(self._steps):
+            held = list(islice((held for thing in things for held in _held_by(thing)), OBJECTS))
+            if any(id(each) in targets for each in held):
+                return True
+            things = [each for each in held if not is_stop(class_of(each))]
+        return False
 
 
 @final
@@ -131,12 +163,12 @@ class HoldingSearch:
         of a user's own code, else one of a package, else one of the event loop's library.
         """
         for link in _by_interest(task_chain(task).links):
-            variable = self._variable(link)
-            if variable is not None:
-                return Holding(link.frame, variable)
+            holding = self._holding_of(link)
+            if holding is not None:
+                return holding
         return None
 
-    def _variable(self, link: Link) -> str | None:
+    def _holding_of(self, link: Link) -> Holding | None:
         find = _FRAMES.get(type(link.holder))
         frame = None if find is None else find(link.holder)
         if frame is None:
@@ -145,27 +177,28 @@ class HoldingSearch:
         dead = dead_variables(frame.f_code, frame.f_lasti)
         read_no_more = {name: variables.pop(name) for name in dead if name in variables}
         try:
-            found = self._way_from(variables)
-            if found is not None or not read_no_more:
-                return found
-            # What an expression or a block has in hand is held all the same: `async with database.transaction():`.
-            found = self._way_from(read_no_more)
-            if found is not None and self._way_from(_in_hand(link.holder, variables, read_no_more)) is not None:
-                return found
-            return None
+            way = self._way_from(variables)
+            if way is None and read_no_more:
+                way = self._way_from(read_no_more)
+                # What an expression or a block has in hand is held all the same: `async with database.transaction():`.
+                if way is not None and self._way_from(_in_hand(link.holder, variables, read_no_more)) is None:
+                    way = None
+            if way is None:
+                return None
+            return Holding(link.frame, _named(way), Keeper(way[1:]) if len(way) > 2 else None)
         finally:
             variables.clear()
             read_no_more.clear()
 
-    def _way_from(self, variables: dict[str, object]) -> str | None:
-        """The variable that leads to the thing by the shortest way, and the way. None where none does."""
+    def _way_from(self, variables: dict[str, object]) -> list[Any] | None:
+        """The shortest way that leads from the variables to the thing, both with it. None where none does."""
         # Each object, the one that has led there, and how many steps may still follow.
         came_to: list[tuple[object, int, int]] = [(variables, -1, DEPTH + 1)]
         seen: dict[int, int] = {}
         for place, (obj, _, left) in enumerate(came_to):  # which grows meanwhile
             for held in variables.values() if obj is variables else _held_by(obj):
                 if id(held) in self._targets:
-                    return _named([came_to[step][0] for step in _back(came_to, place)], held)
+                    return [*(came_to[step][0] for step in _back(came_to, place)), held]
                 if self._is_worth_going_to(held, left - 1, seen):
                     seen[id(held)] = left - 1
                     came_to.append((held, place, left - 1))
@@ -223,10 +256,13 @@ def _back(came_to: list[tuple[object, int, int]], place: int) -> list[int]:
     return way[::-1]
 
 
-def _named(way: list[Any], end: object) -> str:
+def _unknown() -> None:
+    """In the place of a weak reference, where there can be none."""
+
+
+def _named(way: list[Any]) -> str:
     """A way as an expression. The names are looked for last: the walk comes to thousands of objects, this to a few."""
-    variables, *objects = way
-    following = [*objects, end]
+    variables, *following = way
     name = next((name for name, value in variables.items() if value is following[0]), "?")
     for obj, held in pairwise(following):
         name += next((step for step, value in steps_from(obj) if value is held), ".?")
