@@ -580,6 +580,39 @@ def test_looking_has_a_budget_and_the_report_says_what_was_not_looked_at(run: An
     assert report.coverage == ("on this loop, 1 resource was closed without a look at who holds it: for want of time",)
 
 
+def test_a_report_without_anything_to_tell_says_it_too(run: Any) -> None:
+    async def main(seconds: float) -> Any:
+        async with TaskScope() as scope:
+            scope._tracking.looks.spend(seconds)  # type: ignore[union-attr]
+            async with closing(Database_()):
+                pass
+        return scope.report
+
+    report = run(lambda: main(1000.0))
+    assert report.ok
+    assert report.coverage == ("on this loop, 1 resource was closed without a look at who holds it: for want of time",)
+    assert run(lambda: main(0.0)).coverage == ()
+
+
+def test_a_look_that_takes_too_long_is_cut_short_and_the_report_says_so(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> Any:
+        event = asyncio.Event()
+        async with TaskScope(grace=5.0, on_leak="ignore") as scope:
+            async with closing(Database_()) as database:
+                asyncio.create_task(holds(database, event), name="holder")
+                await asyncio.sleep(0)
+            event.set()
+        return scope.report
+
+    assert (accused(report := run(main)), report.coverage) == (["holder"], ())
+    monkeypatch.setattr("taskscope._diagnosis.holding.SECONDS", 0.0)
+    report = run(main)
+    assert accused(report) == []
+    assert report.coverage == ("on this loop, 1 resource was closed without a look at who holds it: for want of time",)
+
+
 # ------------------------------------------------------------------------------------------------------- how it closes
 
 

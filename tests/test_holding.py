@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from taskscope._diagnosis.holding import DEPTH, OBJECTS, Holding, HoldingSearch, tasks_of
+from taskscope._diagnosis.holding import DEPTH, OBJECTS, Holding, HoldingSearch, Keeper, tasks_of
 
 
 class Thing:
@@ -427,3 +427,52 @@ def test_the_tasks_that_a_thing_keeps_are_its_own(run_asyncio: Any) -> None:
 
     run_asyncio(main)
     gc.collect()
+
+
+def test_a_way_that_led_too_far_is_not_gone_again_for_the_next_task(run: Any) -> None:
+    async def main() -> None:
+        thing = Thing()
+        many: list[Any] = [Box([number]) for number in range(3 * OBJECTS)]
+        tasks = [asyncio.create_task(holds(it)) for it in (many, many, [Box(thing), many])]
+        await asyncio.sleep(0)
+        search = HoldingSearch({id(thing)})
+        assert search.holding(tasks[0]) is None
+        left = search._left
+        assert search.holding(tasks[1]) is None
+        assert left - search._left < 10
+        found = search.holding(tasks[2])
+        assert found is not None and found.variable == "it[0].held"
+        for task in tasks:
+            task.cancel()
+
+    run(main)
+
+
+def test_a_look_takes_no_more_than_its_time(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> Any:
+        thing = Thing()
+        task = asyncio.create_task(holds(Box(thing)))
+        await asyncio.sleep(0)
+        found = HoldingSearch({id(thing)})
+        monkeypatch.setattr("taskscope._diagnosis.holding.SECONDS", 0.0)
+        late = HoldingSearch({id(thing)})
+        result = found.holding(task), late.holding(task), late.is_cut_short
+        task.cancel()
+        return result
+
+    found, late, is_cut_short = run(main)
+    assert found is not None
+    assert (late, is_cut_short) == (None, True)
+    monkeypatch.undo()
+
+
+def test_who_keeps_a_thing_for_others_can_let_go_of_it() -> None:
+    thing, box = Thing(), Box()
+    box.held = {"key": [thing]}
+    keeper = Keeper([box, box.held, box.held["key"], thing])  # type: ignore[index]
+    assert keeper.is_there() and keeper.leads_to({id(thing)})
+    box.held.clear()  # type: ignore[attr-defined]
+    assert keeper.is_there() and not keeper.leads_to({id(thing)})
+    del box
+    assert not keeper.is_there()
+    assert not Keeper([[thing], thing]).is_there()  # nothing that can be referred to weakly

@@ -68,6 +68,7 @@ class Suspects:
         self._targets = frozenset(map(id, parts))
         self._resource = _weakly(closed_part(resource))
         self._own = tasks_of(resource)
+        self._is_counted_as_missed = False
         # By the ids of the tasks, and weakly: to hold a task would make it look alive. And where each waits.
         self._before: dict[int, tuple[weakref.ref[Any], int]] = {}
         for holder in self._holders():
@@ -154,6 +155,9 @@ class Suspects:
                 holding = search.holding(task) if here.get(task) is table else None
                 if holding is not None:
                     yield _Holder(task, table, holding)
+        if search.is_cut_short and not self._is_counted_as_missed:
+            self._is_counted_as_missed = True
+            tracking.closings_missed += 1
 
     def _is_known(self, holder: _Holder) -> bool:
         before = self._before.get(id(holder.task))

@@ -35,9 +35,7 @@ def exit_report(
         from taskscope._closed_in_use import findings_of  # only who has something to tell pays for the import
 
         closed = findings_of(table, closing.left)
-    missed = table.backend.running_tracking().closings_missed
-    if missed:
-        coverage = (*coverage, _missed(missed))
+    coverage = (*coverage, *missed_closings(table.backend.running_tracking().closings_missed))
     if table.accused_omitted:
         words = f"{table.accused_omitted:,} more tasks held a resource when it was closed, too many to describe"
         coverage = (*coverage, words)
@@ -74,9 +72,12 @@ def _with_closed(table: TaskTable, task: AnyTask, record: TaskRecord) -> TaskRec
     return replace(record, closed_before_end=closed) if closed else record
 
 
-def _missed(closings: int) -> str:
+def missed_closings(closings: int) -> tuple[str, ...]:
+    """What a report says of closings at which nobody, or not everybody, was looked at."""
+    if not closings:
+        return ()
     resources = "1 resource was" if closings == 1 else f"{closings:,} resources were"
-    return f"on this loop, {resources} closed without a look at who holds it: for want of time"
+    return (f"on this loop, {resources} closed without a look at who holds it: for want of time",)
 
 
 def records_of_given(backend: Backend, handed_off: Mapping[AnyTask, tuple[str, Row]]) -> tuple[TaskRecord, ...]:

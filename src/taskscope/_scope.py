@@ -20,7 +20,7 @@ from taskscope._closing import DESCRIBED_LIMIT, Claims, Closing
 from taskscope._diagnosis.describe import safe_repr
 from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._errors import TaskScopeError
-from taskscope._exit_report import exit_report, records_of_given
+from taskscope._exit_report import exit_report, missed_closings, records_of_given
 from taskscope._handing import backend_for
 from taskscope._ignore import Ignore
 from taskscope._left_alone import LeftAlone
@@ -101,6 +101,7 @@ class TaskScope:
     # What most scopes never change stays with the class: one that is clean should cost next to nothing.
     _state: Literal["new", "open", "closing", "closed", "off"] = "new"
     _report: Report | None = None
+    _closings_missed = 0  # on its loop, when it ended
     _tracking: Tracking | None = None
     _losses = 0
     _is_given_up = False
@@ -194,6 +195,7 @@ class TaskScope:
             if self._is_given_up:
                 raise TaskScopeError(f"root scope {self.name!r} was uninstalled without a judgement: use aclose()")
             coverage = () if self._search is None else self._search.coverage
+            coverage = (*coverage, *missed_closings(self._closings_missed))
             self._report = Report(self.name, spawned=self._table.spawned, coverage=coverage)
         return self._report
 
@@ -384,6 +386,7 @@ class TaskScope:
         self._table.close()
         if self._tracking is None:
             return
+        self._closings_missed = self._tracking.closings_missed
         if self._tracking.root is self._table:
             self._tracking.root = None
         self._tracking.release()

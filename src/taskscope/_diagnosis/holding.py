@@ -12,6 +12,7 @@ import functools
 import gc
 import logging
 import sys
+import time
 import types
 import weakref
 from collections import Counter, deque
@@ -36,8 +37,11 @@ DEPTH: Final = 4
 OBJECTS: Final = 1_000
 """Objects that are looked at for one frame."""
 
-ALL_OBJECTS: Final = 30_000
+ALL_OBJECTS: Final = 100_000
 """Objects that are looked at for all tasks together. Those that are not come to by then count as holding nothing."""
+
+SECONDS: Final = 0.25
+"""How long all tasks together are looked at."""
 
 _KEY_WIDTH: Final = 40
 
@@ -75,7 +79,6 @@ _STOPS: Final[tuple[type, ...]] = (
 
 _SEQUENCES: Final[tuple[type, ...]] = (list, tuple, deque)
 _SETS: Final[tuple[type, ...]] = (set, frozenset)
-_CONTAINERS: Final = (dict, *_SEQUENCES, *_SETS)
 _CALLS: Final[tuple[Any, ...]] = (types.FunctionType, types.MethodType, types.BuiltinMethodType, functools.partial)
 
 _name: Final = type.__dict__["__name__"].__get__
@@ -154,6 +157,7 @@ class HoldingSearch:
         """targets: ids of the objects that stand for the thing: to come to one of them will do."""
         self._targets = targets
         self._left = ALL_OBJECTS
+        self._until = time.perf_counter() + SECONDS
         # How many steps from an object have been looked at in vain, by its id.
         self._in_vain: dict[int, int] = {}
         self._stops: dict[int, bool] = {}
@@ -162,11 +166,18 @@ class HoldingSearch:
         """Where a suspended task holds the thing, in the frame that a reader can do the most about: the innermost one
         of a user's own code, else one of a package, else one of the event loop's library.
         """
+        if self.is_cut_short:
+            return None
         for link in _by_interest(task_chain(task).links):
             holding = self._holding_of(link)
             if holding is not None:
                 return holding
         return None
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether the limits of objects and time are reached: what has not been found by now is not found."""
+        return self._left <= 0 or time.perf_counter() >= self._until
 
     def _holding_of(self, link: Link) -> Holding | None:
         find = _FRAMES.get(type(link.holder))
@@ -196,14 +207,17 @@ class HoldingSearch:
         came_to: list[tuple[object, int, int]] = [(variables, -1, DEPTH + 1)]
         seen: dict[int, int] = {}
         for place, (obj, _, left) in enumerate(came_to):  # which grows meanwhile
-            for held in variables.values() if obj is variables else _held_by(obj):
+            children = list(variables.values()) if obj is variables else _held_by(obj)
+            self._left -= len(children)
+            for held in children:
                 if id(held) in self._targets:
                     return [*(came_to[step][0] for step in _back(came_to, place)), held]
                 if self._is_worth_going_to(held, left - 1, seen):
                     seen[id(held)] = left - 1
                     came_to.append((held, place, left - 1))
-            self._left -= 1
-            if self._left <= 0 or len(seen) >= OBJECTS:
+            if self.is_cut_short or len(seen) >= OBJECTS:
+                # From the next task the same way would be gone just as far.
+                self._in_vain.update((id(gone), steps) for gone, _, steps in came_to[1 : place + 1])
                 return None
         self._in_vain.update(seen)
         return None
@@ -269,13 +283,20 @@ def _named(way: list[Any]) -> str:
     return name
 
 
-def _held_by(obj: Any) -> Iterable[object]:
+def _held_by(obj: Any) -> list[object]:
     """What an object leads to, by one step, without saying how."""
     kind = class_of(obj)
     if any(kind is known for known in _CALLS):
         return [value for _, value in steps_from(obj)]
-    items = [value for _, value in _items(obj, kind)] if _is_container(kind) else []
-    return [*items, *own_values(obj)]
+    return [*_values(obj, kind), *own_values(obj)]
+
+
+def _values(obj: Any, kind: type) -> list[object]:
+    """What is in a container."""
+    if issubclass(kind, dict):
+        return _first(cast("Any", dict).values(obj))
+    base = next((base for base in (*_SEQUENCES, *_SETS) if issubclass(kind, base)), None)
+    return [] if base is None else _first(cast("Any", base).__iter__(obj))
 
 
 def steps_from(obj: Any) -> Iterator[Step]:
@@ -294,10 +315,6 @@ def steps_from(obj: Any) -> Iterator[Step]:
     else:
         yield from _items(obj, kind)
         yield from ((f".{name}", value) for name, value in own_fields(obj))
-
-
-def _is_container(kind: type) -> bool:
-    return issubclass(kind, _CONTAINERS)
 
 
 def _items(obj: Any, kind: type) -> Iterator[Step]:
