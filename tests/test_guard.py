@@ -532,3 +532,45 @@ def test_and_while_it_is_open(run: Any) -> None:
         return scope.report
 
     assert [leak.verdict for leak in run(main).leaks] == ["deadlocked"]
+
+
+def test_guards_of_what_is_closed_do_not_pile_up(run: Any) -> None:
+    async def main() -> None:
+        async with TaskScope() as scope:
+            alive = []
+            for _ in range(1000):
+                database = guard(sqlite3.connect(":memory:"))
+                alive.append(database)
+                if len(alive) > 5:
+                    alive.pop(0).close()
+                assert len(scope._tracking.guards) < 100  # type: ignore[union-attr, arg-type]
+            for database in alive:
+                database.close()
+
+    run(main)
+
+
+def test_guards_of_what_is_open_stay(run: Any) -> None:
+    async def main() -> Any:
+        async with TaskScope(on_leak="ignore") as scope:
+            databases = [guard(sqlite3.connect(":memory:"), str(number)) for number in range(100)]
+            assert len(scope._tracking.guards) == 100  # type: ignore[union-attr, arg-type]
+            event = asyncio.Event()
+
+            async def uses() -> None:
+                await event.wait()
+                databases[7].execute("SELECT 1")
+
+            task = asyncio.create_task(uses(), name="user")
+            await asyncio.sleep(0)
+            databases[7].close()
+            for _ in range(100):
+                databases.append(guard(sqlite3.connect(":memory:")))
+            event.set()
+            await asyncio.wait([task])
+            assert isinstance(task.exception(), sqlite3.ProgrammingError)
+        for database in databases:
+            database.close()
+        return scope.report
+
+    assert accused(run(main)) == ["user"]

@@ -7,7 +7,7 @@ import inspect
 import sys
 import types
 import weakref
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
@@ -31,6 +31,9 @@ _ABSENT: Final = object()
 
 # What has been put in the place of a method says by this whose it is.
 _MARK: Final = "_taskscope_guard"
+
+# No scope may begin or end for long: guards of what is closed by now are dropped when there are twice as many as before.
+_FEWEST_SWEPT: Final = 32
 
 # What says of a resource, as a plain bool of its own, that it is closed.
 _FLAGS: Final = ("closed", "is_closed")
@@ -74,7 +77,7 @@ def guard(resource: R, name: str | None = None) -> R:
     if attributes is not None:
         noticed.wrap(attributes, methods)
     if tracking is not None:
-        tracking.guards = [*(tracking.guards or ()), noticed]
+        _note(tracking, noticed)
     return resource
 
 
@@ -89,8 +92,25 @@ def release_guard(resource: Any) -> None:
 
 def look_at_guarded(tracking: Tracking) -> None:
     """Looks which of a loop's guarded resources are closed without that having been noticed."""
-    guards = tracking.guards or ()
-    tracking.guards = [noticed for noticed in guards if noticed.is_open()] or None
+    tracking.guards = _Guards(noticed for noticed in tracking.guards or () if noticed.is_open()) or None
+
+
+@final
+class _Guards(list["_Guard"]):
+    """The guards whose resources are looked at. Some of those cannot be referred to weakly, and are held here."""
+
+    def __init__(self, guards: Iterable[_Guard] = ()) -> None:
+        super().__init__(guards)
+        self.sweep_at = max(_FEWEST_SWEPT, 2 * len(self))
+
+
+def _note(tracking: Tracking, noticed: _Guard) -> None:
+    guards = tracking.guards
+    if guards is None:
+        guards = tracking.guards = _Guards()
+    guards.append(noticed)
+    if len(guards) >= cast("_Guards", guards).sweep_at:
+        look_at_guarded(tracking)
 
 
 @final
