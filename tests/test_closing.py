@@ -1079,3 +1079,95 @@ def test_what_has_been_let_go_of_and_is_used_all_the_same(run: Any) -> None:
 
     assert accused(run(lambda: main("a bad number"))) == []
     assert accused(run(lambda: main("the connection is closed"))) == ["user"]
+
+
+# ------------------------------------------------------------------------------------------ what belongs to a resource
+
+
+@pytest.mark.parametrize("is_its_own", [True, False])
+def test_a_child_of_the_resources_own_task_is_its_own(run: Any, is_its_own: bool) -> None:
+    async def main() -> Any:
+        class Client:
+            def __init__(self) -> None:
+                self.stop = asyncio.Event()
+                self.monitor = asyncio.create_task(self.watch())
+
+            async def watch(self) -> None:
+                if is_its_own:
+                    self.spawn()
+                await self.stop.wait()
+
+            def spawn(self) -> None:
+                children.append(asyncio.create_task(self.beat(), name="child"))
+
+            async def beat(self) -> None:
+                while not self.stop.is_set():
+                    await asyncio.sleep(0.02)
+
+            def close(self) -> None:
+                self.stop.set()
+
+        children: list[Any] = []
+        async with TaskScope(on_leak="ignore") as scope:
+            client = Client()
+            if not is_its_own:
+                client.spawn()
+            await asyncio.sleep(0.005)
+            async with closing(client):
+                pass
+            await asyncio.wait(children)
+        return scope.report
+
+    assert accused(run(main)) == ([] if is_its_own else ["child"])
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_what_a_context_manager_gives_and_others_have_is_not_closed_with_it(run: Any, is_shared: bool) -> None:
+    class App:
+        pass
+
+    async def main() -> Any:
+        event, app = asyncio.Event(), App()
+
+        @asynccontextmanager
+        async def session() -> Any:
+            yield app if is_shared else App()
+
+        async with TaskScope(on_leak="ignore") as scope:
+            async with closing(session()) as made:
+                task = asyncio.create_task(holds(made, event), name="holder")
+                await asyncio.sleep(0)
+            event.set()
+            await task
+        assert app is not None
+        return scope.report
+
+    assert accused(run(main)) == ([] if is_shared else ["holder"])
+
+
+def test_what_a_context_manager_gives_and_leads_back_to_it_is(run: Any) -> None:
+    class Cursor:
+        def __init__(self, manager: object) -> None:
+            self.manager = manager
+
+    class Manager:
+        def __init__(self) -> None:
+            self.cursor = Cursor(self)
+
+        async def __aenter__(self) -> Cursor:
+            return self.cursor
+
+        async def __aexit__(self, *exc: object) -> None:
+            pass
+
+    async def main() -> Any:
+        event, manager = asyncio.Event(), Manager()
+        async with TaskScope(on_leak="ignore") as scope:
+            async with closing(manager) as cursor:
+                task = asyncio.create_task(holds(cursor, event), name="holder")
+                await asyncio.sleep(0)
+            event.set()
+            await task
+        return scope.report
+
+    assert accused(run(main)) == ["holder"]

@@ -564,8 +564,7 @@ def test_guards_of_what_is_open_stay(run: Any) -> None:
             task = asyncio.create_task(uses(), name="user")
             await asyncio.sleep(0)
             databases[7].close()
-            for _ in range(100):
-                databases.append(guard(sqlite3.connect(":memory:")))
+            databases.extend(guard(sqlite3.connect(":memory:")) for _ in range(100))
             event.set()
             await asyncio.wait([task])
             assert isinstance(task.exception(), sqlite3.ProgrammingError)

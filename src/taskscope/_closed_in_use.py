@@ -32,7 +32,7 @@ from taskscope._left_alone import LeftAlone
 from taskscope._off import is_off
 from taskscope._report import Finding, Outcome, TaskRecord
 from taskscope._resource import closed_part, is_server, stand_ins
-from taskscope._table import NO_SITE, AnyTask, TaskTable
+from taskscope._table import NO_SITE, AnyTask, Row, TaskTable
 
 TURNS: Final = 10
 """Turns of the loop in which a task may end that the closing itself has set going."""
@@ -68,6 +68,7 @@ class Suspects:
         self._targets = frozenset(map(id, parts))
         self._resource = _weakly(closed_part(resource))
         self._own = tasks_of(resource)
+        self._rows_of_own = self._find_rows_of_own()
         self._is_counted_as_missed = False
         # By the ids of the tasks, and weakly: to hold a task would make it look alive. And where each waits.
         self._before: dict[int, tuple[weakref.ref[Any], int]] = {}
@@ -131,7 +132,7 @@ class Suspects:
             accusation = Accusation(backend, task, replace(record, closed_scope=table.closed_scope_of(task)))
             accusation.what, accusation.holding, accusation.targets = self._what, holding, self._targets
             accusation.resource = self._resource
-            accusation.is_own = id(task) in self._own
+            accusation.is_own = id(task) in self._own or self._is_child_of_own(table.rows.get(task, NO_SITE))
             accusation.is_unseen = is_unseen
             accusation.has_not_begun = _has_not_begun(task)
             accusation.is_roused = accusation.has_not_begun or self._is_roused(task)
@@ -158,6 +159,23 @@ class Suspects:
         if search.is_cut_short and not self._is_counted_as_missed:
             self._is_counted_as_missed = True
             tracking.closings_missed += 1
+
+    def _find_rows_of_own(self) -> list[Row]:
+        if not self._own:
+            return []
+        tracking = self._backend.running_tracking()
+        own = [task for task in self._backend.all_tasks() if id(task) in self._own]
+        rows = [table.rows.get(task, NO_SITE) for task in own if (table := tracking.table_of(task)) is not None]
+        return [row for row in rows if row[0] is not None]
+
+    def _is_child_of_own(self, row: Row) -> bool:
+        """Whether a task was spawned by one that the resource keeps, or by a child of that."""
+        origin: Row | None = row[2]
+        while origin is not None:
+            if any(origin is own for own in self._rows_of_own):
+                return True
+            origin = origin[2]
+        return False
 
     def _is_known(self, holder: _Holder) -> bool:
         before = self._before.get(id(holder.task))
@@ -301,6 +319,18 @@ def note_closer(part: object) -> None:
         task = backend_here().current_task()
         if task is not None:
             closers.setdefault(task, deque(maxlen=_REMEMBERED)).append(id(part))
+
+
+def is_within_reach(thing: object) -> bool:
+    """Whether a task can come to a thing, the running one too. What cannot be looked at for want of time counts so."""
+    with suppress(Exception):
+        backend = backend_here()
+        tracking = backend.running_tracking()
+        if not is_off() and tracking.looks.has_any_left:
+            with _spending(tracking):
+                search = HoldingSearch({id(thing)})
+                return any(search.holding(task) for task in backend.all_tasks()) or search.is_cut_short
+    return True
 
 
 def findings_of(table: TaskTable, left: LeftAlone | None = None) -> tuple[Finding, ...]:

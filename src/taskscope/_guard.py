@@ -32,7 +32,8 @@ _ABSENT: Final = object()
 # What has been put in the place of a method says by this whose it is.
 _MARK: Final = "_taskscope_guard"
 
-# No scope may begin or end for long: guards of what is closed by now are dropped when there are twice as many as before.
+# No scope may begin or end for long: when there are twice as many guards as were left the last time, and at least so
+# many, those of what is closed by now are dropped.
 _FEWEST_SWEPT: Final = 32
 
 # What says of a resource, as a plain bool of its own, that it is closed.
@@ -46,8 +47,9 @@ def guard(resource: R, name: str | None = None) -> R:
     scope's report. The methods `aclose` and `close` of this one object are wrapped for that, until it has been closed.
     Until then it refers to itself by them: one that is dropped without being closed is freed by the garbage collector.
     Where that cannot be done, or where something else closes the resource (`sqlite3.Connection`, `async with` an
-    `httpx.AsyncClient`), it is looked at when a scope begins or ends. Who has closed it cannot be told then, so those
-    tasks alone are found that fail with an error which says that something is closed.
+    `httpx.AsyncClient`), it is looked at when a scope begins or ends. Who has closed it cannot be told then, so of the
+    tasks that are pending at that time those alone are found that fail with an error which says that something is
+    closed.
 
     Args:
         resource: What is closed by `aclose()` or `close()` somewhere. A pair `(reader, writer)`, as

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, final, overload
 
+from taskscope._diagnosis.holding import is_stop, leads_to
 from taskscope._diagnosis.opaque import class_of
 from taskscope._guard import release_guard
 from taskscope._policy import check_name
@@ -48,9 +49,9 @@ def closing(resource: AbstractContextManager[T], name: str | None = None) -> Abs
 def closing(resource: Any, name: str | None = None) -> AbstractAsyncContextManager[Any]:
     """An asynchronous context manager that closes a resource, as `contextlib.aclosing` does, and sees who still has it.
 
-    Tasks of a scope that are pending when the resource has been closed, and hold it in a variable, directly or through
-    a few attributes, items or closures, are in the `findings` of that scope's report, of kind `"closed-in-use"`: the
-    resource was closed too early. Not accused are the task that closes it, tasks that wait for that one, and what the
+    Tasks of a scope that are pending when the resource has been closed, and hold it in a variable that can still be
+    read, directly or through a few attributes, items or closures, are in the `findings` of that scope's report, of kind `"closed-in-use"`: the
+    resource was closed too early. Not accused are the task that closes it, tasks that await that one, and what the
     resource itself ends as it is closed.
 
     Args:
@@ -118,14 +119,19 @@ class _Entered:
 
     def __init__(self, resource: Any, name: str | None, enter: str, leave: str) -> None:
         self._resource = resource
-        self._entered: Any = None
+        self._entered: Any = None  # what stands for the resource as well
         self._name = name
         self._enter = enter
         self._leave = leave
 
     async def __aenter__(self) -> Any:
-        self._entered = await _awaited(getattr(class_of(self._resource), self._enter)(self._resource))
-        return self._entered
+        from taskscope._closed_in_use import is_within_reach
+
+        entered = await _awaited(getattr(class_of(self._resource), self._enter)(self._resource))
+        # What tasks had before is an application that has a session, say: it is not closed with that.
+        if not is_stop(class_of(entered)) and (leads_to(entered, self._resource) or not is_within_reach(entered)):
+            self._entered = entered
+        return entered
 
     async def __aexit__(self, *exit: Any) -> Any:
         from taskscope._closed_in_use import Suspects, note_closer

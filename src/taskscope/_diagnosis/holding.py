@@ -174,6 +174,10 @@ class HoldingSearch:
                 return holding
         return None
 
+    def leads_from(self, thing: object) -> bool:
+        """Whether something else leads to the thing that is looked for."""
+        return self._way_from({"it": thing}) is not None
+
     @property
     def is_cut_short(self) -> bool:
         """Whether the limits of objects and time are reached: what has not been found by now is not found."""
@@ -249,6 +253,11 @@ def tasks_of(thing: object) -> set[int]:
                 seen.add(id(held))
                 ahead.append((held, steps - 1))
     return found
+
+
+def leads_to(thing: object, target: object) -> bool:
+    """Whether a thing is another, or leads to it in a few steps."""
+    return thing is target or HoldingSearch({id(target)}).leads_from(thing)
 
 
 def is_stop(kind: type) -> bool:
