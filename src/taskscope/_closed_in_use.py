@@ -141,7 +141,7 @@ class Suspects:
                 accusations.append(accusation)
         waiting = [accusation for accusation in accusations if accusation.is_roused or accusation.holding.keeper]
         if waiting:
-            backend.call_after_turns(TURNS, partial(_time_is_over, waiting, self._targets))
+            backend.call_after_turns(TURNS, partial(_time_is_over, waiting, self._targets, tracking))
 
     def _holders(self) -> Iterator[_Holder]:
         """The pending tasks of scopes that hold the resource, but for the running one."""
@@ -386,11 +386,12 @@ def _enter(table: TaskTable, accusation: Accusation) -> bool:
     return True
 
 
-def _time_is_over(accusations: Iterable[Accusation], targets: frozenset[int]) -> None:
-    search = HoldingSearch(targets)
-    for accusation in accusations:
-        with suppress(Exception):
-            accusation.time_is_over(search)
+def _time_is_over(accusations: Iterable[Accusation], targets: frozenset[int], tracking: Tracking) -> None:
+    with _spending(tracking):
+        search = HoldingSearch(targets)
+        for accusation in accusations:
+            with suppress(Exception):
+                accusation.time_is_over(search)
 
 
 def _waited_for(backend: Backend, tracking: Tracking) -> set[int]:

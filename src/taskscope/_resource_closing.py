@@ -50,9 +50,9 @@ def closing(resource: Any, name: str | None = None) -> AbstractAsyncContextManag
     """An asynchronous context manager that closes a resource, as `contextlib.aclosing` does, and sees who still has it.
 
     Tasks of a scope that are pending when the resource has been closed, and hold it in a variable that can still be
-    read, directly or through a few attributes, items or closures, are in the `findings` of that scope's report, of kind `"closed-in-use"`: the
-    resource was closed too early. Not accused are the task that closes it, tasks that await that one, and what the
-    resource itself ends as it is closed.
+    read, directly or through a few attributes, items or closures, are in the `findings` of that scope's report, of kind
+    `"closed-in-use"`: the resource was closed too early. Not accused are the task that closes it, tasks that await that
+    one, and what the resource itself ends as it is closed.
 
     Args:
         resource: What is closed by `aclose()`, else by `close()`, awaited where that returns something to await, and by
