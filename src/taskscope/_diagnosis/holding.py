@@ -37,7 +37,7 @@ DEPTH: Final = 4
 OBJECTS: Final = 1_000
 """Objects that are looked at for one frame."""
 
-ALL_OBJECTS: Final = 100_000
+ALL_OBJECTS: Final = 300_000
 """Objects that are looked at for all tasks together. Those that are not come to by then count as holding nothing."""
 
 SECONDS: Final = 0.25
