@@ -152,6 +152,12 @@ async def matched(it: Any) -> None:
             pass
 
 
+class Derived:
+    async def read_by_super(it) -> str:
+        await step()
+        return super().__repr__()
+
+
 DEAD = [never_read, assigned_first, deleted, two_at_once, name_of_a_comprehension, leftover_of_a_loop]
 LIVE = [
     read,
@@ -170,6 +176,7 @@ LIVE = [
     iterated,
     returned,
     matched,
+    Derived.read_by_super,
 ]
 
 

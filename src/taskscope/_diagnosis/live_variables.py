@@ -63,6 +63,8 @@ def _find_dead(code: types.CodeType, at: int) -> frozenset[str]:
     own = frozenset(code.co_varnames).difference(code.co_cellvars, code.co_freevars)
     if not own or not _READERS_OF_ALL.isdisjoint(code.co_names):
         return _NONE
+    if "super" in code.co_names:
+        own -= {code.co_varnames[0]}  # `super()` reads it behind the back of the bytecode
     flow = _Flow(code)
     live: set[str] = set()
     # At an instruction, the variables that still have the values they had at the beginning.
