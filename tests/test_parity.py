@@ -555,9 +555,11 @@ class Account:
 
     def __init__(self) -> None:
         self.is_shut = False
+        self.balance = 0
 
     async def use_when(self, event: Any) -> None:
         await event.wait()
+        self.balance += 1
 
     async def aclose(self) -> None:
         self.is_shut = True
