@@ -341,7 +341,9 @@ def test_an_installation_made_before_the_loop_runs_looks_for_them_too() -> None:
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
         installation = taskscope.install(loop, root="app", find=EVERYTHING, on_leak="ignore", grace=0.01)
-        assert sorted(kinds(runner.run(main()))) == ["executor", "generator"]
+        report = runner.run(main())
+        assert sorted(kinds(report)) == ["executor", "generator"]
+        assert report.coverage == ("timers and servers of tasks that are in no scope but this one were not looked at",)
         assert "run_in_executor" not in vars(loop)
 
 

@@ -43,6 +43,10 @@ _KINDS: Final = {
 _OF_ASYNCIO: Final = frozenset({"timers", "servers", "transports", "unretrieved"})
 
 
+# What only a context tells of whose it is, on asyncio.
+_BY_CONTEXT: Final = ("timers", "servers")
+
+
 class Taker(Protocol):
     """Who may answer for a thing that was found at the end of a scope of somebody else's."""
 
@@ -284,9 +288,16 @@ class Search:
         for kind in self._begun:
             with self._noting_failure(kind):
                 words += kind.coverage()
+        if self._is_root_without_body() and any(word in self._policy.find for word in _BY_CONTEXT):
+            words.append("timers and servers of tasks that are in no scope but this one were not looked at")
         if self._is_anything_withheld:
             words.append("timers, servers and the like were not all told: they may be those of tasks left to others")
         self.coverage = (*self._failures.values(), *words)
+
+    def _is_root_without_body(self) -> bool:
+        """Whether what is the scope's carries no tag, as what is spawned outside of any scope does."""
+        table = self._table
+        return table.host is None and table.backend.running_tracking().root is table
 
     def _tell(self, findings: list[Finding]) -> None:
         self._note_coverage()
