@@ -679,7 +679,7 @@ async def play_with_end(acts: list[Act], stage: Stage, end: str, grace: float, c
     acts=st.lists(st.sampled_from(list(ACTS)), max_size=7, unique=True),
     end=st.sampled_from(list(ENDS)),
     grace=st.sampled_from([0, 0.001, 0.02]),
-    cancel_timeout=st.sampled_from([0.1, 0.2]),
+    cancel_timeout=st.sampled_from([0.2, 0.4]),
 )
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_mix_of_tasks_and_ends_is_accounted_for(
