@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import pytest
 from conftest import Run
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from taskscope import Report, TaskScope, install
@@ -681,6 +681,7 @@ async def play_with_end(acts: list[Act], stage: Stage, end: str, grace: float, c
     grace=st.sampled_from([0, 0.001, 0.02]),
     cancel_timeout=st.sampled_from([0.2, 0.4]),
 )
+@example(acts=[spawns_from_a_done_callback, awaits_the_host], end="returns", grace=0, cancel_timeout=0.2)
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_mix_of_tasks_and_ends_is_accounted_for(
     run: Run, acts: list[Act], end: str, grace: float, cancel_timeout: float

@@ -293,6 +293,10 @@ class Closing:
             until = min(deadline, self._clock.time() + cancelling.next_pause())
             await self.guarded(self._clock.wait_ended(pending, until), shield=True)
             pending = self._pending()
+            if not pending:
+                # Callbacks of those that have just ended may not have run, and can spawn.
+                await self.guarded(self.backend.one_turn(), shield=True)
+                pending = self._pending()
             self._describe_newcomers(pending)
             if not pending or self._clock.time() >= deadline:
                 break
