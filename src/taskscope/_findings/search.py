@@ -297,7 +297,9 @@ class Search:
     def _is_root_without_body(self) -> bool:
         """Whether what is the scope's carries no tag, as what is spawned outside of any scope does."""
         table = self._table
-        return table.host is None and table.backend.running_tracking().root is table
+        if table.host is not None or not table.backend.is_in_loop():
+            return False
+        return table.backend.running_tracking().root is table
 
     def _tell(self, findings: list[Finding]) -> None:
         self._note_coverage()
