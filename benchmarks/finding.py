@@ -42,6 +42,8 @@ FOREIGN_TRANSPORTS: Final = 400
 Surroundings = Callable[[], AbstractAsyncContextManager[Any]]
 Run = Callable[[Callable[[], Awaitable[dict[str, float]]]], dict[str, float]]
 
+Measure = Callable[[list[str], float], Awaitable[dict[str, float]]]
+
 
 def nothing() -> AbstractAsyncContextManager[None]:
     return nullcontext()
@@ -90,18 +92,27 @@ class Finding:
             for row in rows.values():
                 row.note = "not installed"
             return list(rows.values())
-        for round_number in range(effort.scope_rounds):
-            order = rotated(list(SUBJECTS), round_number)
-            for subject, sample in self.run_loop(partial(self._measure, order, effort.sample_seconds)).items():
-                rows[subject].samples.append(sample)
-        for subject, row in rows.items():
-            if subject != TASKS:
-                row.ratios = ratios(row.samples, rows[TASKS].samples)
-        return list(rows.values())
+        return compared_with_tasks(rows, effort, self.run_loop, self._measure)
 
     async def _measure(self, order: list[str], seconds: float) -> dict[str, float]:
         async with self.surroundings():
             return {subject: await per_time(partial(_enter_and_leave, SUBJECTS[subject]), seconds) for subject in order}
+
+
+def compared_with_tasks(rows: dict[str, Row], effort: Effort, run_loop: Run, measure: Measure) -> list[Row]:
+    """Fills rows with samples, taken in turn, and with their ratios to who looks for tasks only.
+
+    rows: by their subjects.
+    measure: takes a sample of each subject, in an order, of about so many seconds.
+    """
+    for round_number in range(effort.scope_rounds):
+        order = rotated(list(rows), round_number)
+        for subject, sample in run_loop(partial(measure, order, effort.sample_seconds)).items():
+            rows[subject].samples.append(sample)
+    for subject, row in rows.items():
+        if subject != TASKS:
+            row.ratios = ratios(row.samples, rows[TASKS].samples)
+    return list(rows.values())
 
 
 async def per_time(action: Callable[[int], Awaitable[object]], seconds: float) -> float:

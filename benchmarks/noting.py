@@ -11,13 +11,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import taskscope
 from benchmarks.effort import Effort
-from benchmarks.figures import Row, ratios, rotated
-from benchmarks.finding import SUBJECTS, TASKS, label, on_asyncio, per_time
+from benchmarks.figures import Row
+from benchmarks.finding import SUBJECTS, TASKS, compared_with_tasks, label, on_asyncio, per_time
 from taskscope._policy import Find
 
 EVERYTHING: Final = "everything"
@@ -72,14 +71,7 @@ class Noting:
     def run(self, effort: Effort) -> list[Row]:
         subjects = [TASKS, self.word, EVERYTHING]
         rows = {subject: Row(self.name, label(subject), "us") for subject in subjects}
-        for round_number in range(effort.scope_rounds):
-            order = rotated(subjects, round_number)
-            for subject, sample in on_asyncio(partial(self._measure, order, effort.sample_seconds)).items():
-                rows[subject].samples.append(sample)
-        for subject, row in rows.items():
-            if subject != TASKS:
-                row.ratios = ratios(row.samples, rows[TASKS].samples)
-        return list(rows.values())
+        return compared_with_tasks(rows, effort, on_asyncio, self._measure)
 
     async def _measure(self, order: list[str], seconds: float) -> dict[str, float]:
         return {subject: await self._within(SUBJECTS[subject], seconds) for subject in order}

@@ -332,19 +332,13 @@ class Closing:
 
     def _note_late(self) -> None:
         late = [task for task in self._waited_for if self.backend.is_done(task) and task not in self._seen_leaking]
-        self.late = [self._late(task) for task in late[:DESCRIBED_LIMIT]]
+        self.late = [
+            with_closed(self._table, task, late_record(self.backend, task, self._waited_for[task]))
+            for task in late[:DESCRIBED_LIMIT]
+        ]
         omitted = len(late) - len(self.late)
         if omitted:
             self.coverage = (f"{omitted:,} more tasks ended late, too many to describe",)
-
-    def _late(self, task: AnyTask) -> TaskRecord:
-        record = late_record(self.backend, task, self._waited_for[task])
-        if self._table.closed_in_use is None:
-            return record
-        from taskscope._closed_in_use import closed_before_end  # only who has something to tell pays for the import
-
-        closed = closed_before_end(self._table, task)
-        return replace(record, closed_before_end=closed) if closed else record
 
 
 def _owner_of(task: AnyTask) -> str | None:
@@ -356,6 +350,16 @@ def late_record(backend: Backend, task: AnyTask, row: Row) -> TaskRecord:
     outcome, error = backend.outcome(task)
     detail = None if error is None else safe_repr(error)
     return replace(describe(task, row, None), outcome=outcome, outcome_detail=detail)
+
+
+def with_closed(table: TaskTable, task: AnyTask, record: TaskRecord) -> TaskRecord:
+    """A task's record, with the resources that it held when they were closed."""
+    if table.closed_in_use is None:
+        return record
+    from taskscope._closed_in_use import closed_before_end  # only who has something to tell pays for the import
+
+    closed = closed_before_end(table, task)
+    return replace(record, closed_before_end=closed) if closed else record
 
 
 def _no_shield() -> AbstractContextManager[Any]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from taskscope._backends._backend import Backend
-from taskscope._closing import Closing
+from taskscope._closing import Closing, with_closed
 from taskscope._diagnosis.describe import describe
 from taskscope._diagnosis.stack import task_chain
 from taskscope._report import Finding, Report, TaskRecord
@@ -48,7 +48,7 @@ def exit_report(
         table.name,
         phase="exit" if body_tasks is None else "body",
         body=None if body_end is None else body_end.body,
-        leaks=tuple(_with_closed(table, task, record) for task, record in leaks.items()),
+        leaks=tuple(with_closed(table, task, record) for task, record in leaks.items()),
         late=tuple(closing.late),
         survivors=tuple(closing.survivors.values()),
         transferred=(*given, *closing.left.transferred.values()),
@@ -61,15 +61,6 @@ def exit_report(
         settled_after=closing.settled_after,
         tracking_lost=lost,
     )
-
-
-def _with_closed(table: TaskTable, task: AnyTask, record: TaskRecord) -> TaskRecord:
-    if table.closed_in_use is None:
-        return record
-    from taskscope._closed_in_use import closed_before_end
-
-    closed = closed_before_end(table, task)
-    return replace(record, closed_before_end=closed) if closed else record
 
 
 def missed_closings(closings: int) -> tuple[str, ...]:

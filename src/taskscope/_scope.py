@@ -386,7 +386,8 @@ class TaskScope:
         self._table.close()
         if self._tracking is None:
             return
-        self._closings_missed = self._tracking.closings_missed
+        if self._tracking.closings_missed:
+            self._closings_missed = self._tracking.closings_missed
         if self._tracking.root is self._table:
             self._tracking.root = None
         self._tracking.release()

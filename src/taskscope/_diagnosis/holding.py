@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextvars
 import functools
 import gc
 import logging
@@ -28,6 +27,7 @@ from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._diagnosis.own_fields import own_fields, own_values
 from taskscope._diagnosis.packages import TRIO, function_in
 from taskscope._diagnosis.stack import Link, task_chain
+from taskscope._diagnosis.stops import STOPS
 from taskscope._diagnosis.tasks import is_task
 from taskscope._report import Frame
 
@@ -45,36 +45,17 @@ SECONDS: Final = 0.25
 
 _KEY_WIDTH: Final = 40
 
-# Ways that lead everywhere, and futures, by which a thing leads to who waits for it.
 _STOPS: Final[tuple[type, ...]] = (
-    types.ModuleType,
-    type,
-    types.CodeType,
-    types.FrameType,
+    *STOPS,
     types.TracebackType,
     BaseException,
-    weakref.ReferenceType,
-    weakref.ProxyType,
-    weakref.CallableProxyType,
-    contextvars.Context,
-    contextvars.ContextVar,
-    contextvars.Token,
-    asyncio.AbstractEventLoop,
-    asyncio.Runner,
-    asyncio.Future,
     concurrent.futures.Future,
     logging.Logger,
     logging.Handler,
     # A connection leads to its server, and to whatever answers there.
     asyncio.BaseTransport,
     asyncio.StreamReaderProtocol,
-    str,
-    bytes,
     bytearray,
-    int,
-    float,
-    complex,
-    type(None),
 )
 
 _SEQUENCES: Final[tuple[type, ...]] = (list, tuple, deque)

@@ -13,12 +13,13 @@ import weakref
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from types import MethodType
-from typing import Any, Final, final
+from typing import Any, final
 
 from taskscope._diagnosis.awaitables import fields
 from taskscope._diagnosis.safely import safely
 from taskscope._diagnosis.stack import task_chain
-from taskscope._findings.found import Found
+from taskscope._findings.found import Found, Looking
+from taskscope._findings.notes import Notes
 from taskscope._findings.owners import Origin, origin_here
 from taskscope._frames import frame_at
 from taskscope._policy import Policy
@@ -28,14 +29,11 @@ from taskscope._table import TaskTable
 Started = AsyncGenerator[Any, Any]
 Hook = Callable[[Started], None]
 
-KEPT: Final = 100
-"""Generators that are noted before those that have ended are dropped."""
-
 
 @final
-class Generators:
+class Generators(Looking):
     def __init__(self, table: TaskTable, policy: Policy) -> None:
-        self._table = table
+        super().__init__(table, policy)
         self._notes: _Notes | None = None
         self._closing: weakref.WeakSet[Started] = weakref.WeakSet()
 
@@ -56,12 +54,12 @@ class Generators:
             return []
         mine = [
             (generator, origin)
-            for generator, origin in self._notes.started_under(self._table)
+            for generator, origin in self._notes.started_under(self.table)
             if not generator.ag_running or generator in self._closing
         ]
         if not mine:
             return []
-        in_use = _ids_in_frames_of_tasks(self._table)
+        in_use = _ids_in_frames_of_tasks(self.table)
         # What one of them iterates is closed, or let go, when that one is closed.
         in_use |= {id(held) for generator, _ in mine for held in gc.get_referents(generator)}
         return [
@@ -94,8 +92,7 @@ class _Notes:
 
     def __init__(self) -> None:
         self._users = 0
-        self._started: list[tuple[weakref.ref[Started], Origin]] = []
-        self._most = KEPT
+        self._started: Notes[tuple[weakref.ref[Started], Origin]] = Notes(lambda note: _frame_of(note[0]()) is None)
         self._before: Hook | None = None
         # Kept, for each time that a method is asked for it is another object.
         self._hook: Hook = self._note
@@ -126,7 +123,7 @@ class _Notes:
 
     def started_under(self, table: TaskTable) -> list[tuple[Any, Origin]]:
         """The generators that were started under a scope's tag and have not ended."""
-        alive = [(generator(), origin) for generator, origin in self._started]
+        alive = [(generator(), origin) for generator, origin in self._started.all()]
         return [
             (generator, origin)
             for generator, origin in alive
@@ -138,16 +135,9 @@ class _Notes:
             with suppress(Exception):  # that a note fails is no reason for the generator to fail
                 origin = origin_here(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
                 if origin is not None:
-                    self._started.append((weakref.ref(generator), origin))
-                    self._drop_ended()
+                    self._started.add((weakref.ref(generator), origin))
         if self._before is not None:
             self._before(generator)
-
-    def _drop_ended(self) -> None:
-        if len(self._started) <= self._most:
-            return
-        self._started = [note for note in self._started if _frame_of(note[0]()) is not None]
-        self._most = max(KEPT, 2 * len(self._started))
 
 
 _of_thread = threading.local()

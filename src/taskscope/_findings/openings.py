@@ -96,7 +96,4 @@ _by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Openings] = weakr
 
 
 def openings_of(loop: asyncio.AbstractEventLoop) -> Openings:
-    found = _by_loop.get(loop)
-    if found is None:
-        found = _by_loop[loop] = Openings(loop)
-    return found
+    return _by_loop.get(loop) or _by_loop.setdefault(loop, Openings(loop))

@@ -43,10 +43,6 @@ def site_of_caller(frame: FrameType | None) -> Site:
     return found.f_code, found.f_lasti
 
 
-def place_of(site: Site) -> Frame | None:
-    return None if site is None else frame_at(*site)
-
-
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class Origin:
@@ -61,7 +57,7 @@ class Origin:
 
     @property
     def place(self) -> Frame | None:
-        return place_of(self.site)
+        return None if self.site is None else frame_at(*self.site)
 
 
 def origin_here(frame: FrameType, owner: TaskTable | None = None) -> Origin | None:

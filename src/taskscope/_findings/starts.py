@@ -13,12 +13,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, final
 
+from taskscope._findings.notes import Notes
 from taskscope._findings.owners import Origin, origin_here
 from taskscope._findings.workers import is_worker
 from taskscope._table import TaskTable
-
-KEPT: Final = 100
-"""Starts that are noted before those that nobody can ask about any more are dropped."""
 
 
 @final
@@ -29,8 +27,7 @@ class Starts:
         self._kind = kind
         self._method = method
         self._users = 0
-        self._notes: list[tuple[weakref.ref[Any], Origin]] = []
-        self._most = KEPT
+        self._notes: Notes[tuple[weakref.ref[Any], Origin]] = Notes(lambda note: note[0]() is None)
         self._replaced: Callable[..., Any] | None = None
         self._noting: Callable[..., Any] | None = None
         self._lock = threading.RLock()  # a finalizer that starts a thread can run at any place
@@ -62,14 +59,14 @@ class Starts:
     def started_under(self, table: TaskTable) -> list[tuple[Any, Origin]]:
         """What was started under a scope's tag, and is still referred to."""
         with self._lock:
-            notes = list(self._notes)
+            notes = self._notes.all()
         alive = [(started(), origin) for started, origin in notes]
         return [(each, origin) for each, origin in alive if each is not None and table.is_meant_by(origin.owner)]
 
     def owner_of(self, started: object) -> TaskTable | None:
         """Under whose tag something was started, None where that is not known."""
         with self._lock:
-            return next((origin.owner for known, origin in self._notes if known() is started), None)
+            return next((origin.owner for known, origin in self._notes.all() if known() is started), None)
 
     def _noting_starts(self, start: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(start)
@@ -87,10 +84,7 @@ class Starts:
         if origin is None:
             return
         with self._lock:
-            self._notes.append((weakref.ref(started), origin))
-            if len(self._notes) > self._most:
-                self._notes = [note for note in self._notes if note[0]() is not None]
-                self._most = max(KEPT, 2 * len(self._notes))
+            self._notes.add((weakref.ref(started), origin))
 
 
 def _owner_of_running_thread() -> TaskTable | None:

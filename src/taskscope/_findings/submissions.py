@@ -12,15 +12,13 @@ import sys
 import weakref
 from contextvars import Context
 from dataclasses import dataclass, replace
-from typing import Any, Final, final
+from typing import Any, final
 
 from taskscope._findings.callables import object_of
 from taskscope._findings.loop_methods import LoopMethod
+from taskscope._findings.notes import Notes
 from taskscope._findings.owners import Origin, Site, origin_here
 from taskscope._table import NO_SITE, TaskTable
-
-KEPT: Final = 100
-"""Submissions that are noted before those that are over are dropped."""
 
 
 @final
@@ -37,8 +35,7 @@ class Submissions:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._users = 0
-        self._given: list[Submission] = []
-        self._most = KEPT
+        self._given: Notes[Submission] = Notes(lambda given: given.future.done())
         self._method = LoopMethod(loop, "run_in_executor", self._note)
 
     def acquire(self) -> None:
@@ -56,7 +53,7 @@ class Submissions:
         return self._method.is_there()
 
     def unfinished(self, table: TaskTable) -> list[Submission]:
-        given = list(self._given)
+        given = self._given.all()
         return [each for each in given if not each.future.done() and table.is_meant_by(each.origin.owner)]
 
     def _note(self, waited_for: Any, executor: Any, function: Any, *args: Any) -> None:
@@ -65,10 +62,7 @@ class Submissions:
             return
         if origin.site is None:
             origin = replace(origin, site=_site_of_running_task(origin.owner))
-        self._given.append(Submission(future, _given_by_user(function), origin))
-        if len(self._given) > self._most:
-            self._given = [each for each in self._given if not each.future.done()]
-            self._most = max(KEPT, 2 * len(self._given))
+        self._given.add(Submission(future, _given_by_user(function), origin))
 
 
 def _future_behind(waited_for: Any) -> Any:
@@ -107,7 +101,4 @@ _by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Submissions] = we
 
 
 def submissions_of(loop: asyncio.AbstractEventLoop) -> Submissions:
-    found = _by_loop.get(loop)
-    if found is None:
-        found = _by_loop[loop] = Submissions(loop)
-    return found
+    return _by_loop.get(loop) or _by_loop.setdefault(loop, Submissions(loop))

@@ -10,7 +10,7 @@ from typing import Final, final
 from taskscope._diagnosis.describe import describe
 from taskscope._diagnosis.safely import safely
 from taskscope._diagnosis.tasks import UNNAMED
-from taskscope._findings.found import Found
+from taskscope._findings.found import Found, Looking
 from taskscope._frames import frame_at
 from taskscope._policy import Policy
 from taskscope._report import Finding, Frame
@@ -24,24 +24,21 @@ KEPT: Final = 128
 
 
 @final
-class Unretrieved:
+class Unretrieved(Looking):
     def __init__(self, table: TaskTable, policy: Policy) -> None:
-        self._table = table
+        super().__init__(table, policy)
         self._kept: dict[AnyTask, Row] = {}
         self._not_kept = 0
 
     def begin(self) -> None:
-        self._table.lets_go = self._keep_failed
-
-    def resume(self) -> None:
-        pass
+        self.table.lets_go = self._keep_failed
 
     def finish(self) -> None:
-        self._table.lets_go = None
+        self.table.lets_go = None
         self._kept = {}
 
     def found(self) -> list[Found]:
-        failed = {**self._kept, **self._table.rows}
+        failed = {**self._kept, **self.table.rows}
         return [_found(task, row) for task, row in failed.items() if _has_failed_unseen(task)]
 
     def coverage(self) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import gc
 import sys
 import types
@@ -14,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 from taskscope._diagnosis.awaitables import UNKNOWN, field_of, fields
 from taskscope._diagnosis.opaque import class_of, module_of
+from taskscope._diagnosis.stops import STOPS
 from taskscope._diagnosis.tasks import coroutine_of, is_task
 from taskscope._diagnosis.trio_tasks import is_trio_task
 
@@ -30,29 +30,6 @@ TURN: Final = 500
 
 _NOTHING: Final = 0  # no object's id
 
-# Ways that lead everywhere. And futures, by which a thing leads to who waits for it: that a test's task waits for
-# something of a fixture's does not make it the fixture's.
-_STOPS: Final[tuple[type, ...]] = (
-    types.ModuleType,
-    type,
-    types.CodeType,
-    types.FrameType,
-    weakref.ReferenceType,
-    weakref.ProxyType,
-    weakref.CallableProxyType,
-    contextvars.Context,
-    contextvars.ContextVar,
-    contextvars.Token,
-    asyncio.AbstractEventLoop,
-    asyncio.Runner,
-    asyncio.Future,
-    str,
-    bytes,
-    int,
-    float,
-    complex,
-    type(None),
-)
 # Whose objects lead back into the machinery that runs the tests, or to us, who hold all tasks.
 _MACHINERY: Final = frozenset(
     {"_pytest", "pytest", "pytest_asyncio", "pluggy", "hypothesis", "xdist", "logging", "taskscope"}
@@ -156,7 +133,8 @@ def _walk(starts: Iterable[object], seen: set[int], stops: dict[type, bool]) -> 
 
 
 def _is_stop(kind: type) -> bool:
-    if issubclass(kind, _STOPS):
+    # Futures too: that a test's task waits for something of a fixture's does not make it the fixture's.
+    if issubclass(kind, STOPS):
         return not (issubclass(kind, asyncio.Task) or kind is _GATHERING)
     modules = [(module_of(base) or "").partition(".")[0] for base in _mro(kind)]
     if "asyncio" in modules and any(_name(base).endswith(_OF_ALL_LOOPS) for base in _mro(kind)):
