@@ -398,9 +398,10 @@ async def record_of(wait: Wait, primitive: str, detail: str) -> TaskRecord:
         group.start_soon(wait, name="waiting")
         for _ in range(500):
             await anyio.sleep(0.002)
-            record = next(record for record in scope.snapshot().leaks if record.name == "waiting")
-            if record.wait is None or record.verdict == "runnable":
-                continue
+            records = scope.snapshot().leaks
+            record = next(record for record in records if record.name == "waiting")
+            if record.wait is None or any(record.verdict == "runnable" for record in records):
+                continue  # until the tasks that it has started have begun, too
             if record.wait.primitive == primitive and re.fullmatch(detail, record.wait.detail or ""):
                 break
         group.cancel_scope.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections import deque
 from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Final, final
@@ -53,12 +54,18 @@ def timers_under(table: TaskTable, loop: asyncio.AbstractEventLoop) -> list[Time
         kept = (handle for handle in uvloop_objects(loop, "TimerHandle") if is_tagged(context_in(handle), table))
         timers = map(_uvloop_timer, kept)  # one that is being called has no callback any more
         return [timer for timer in timers if callable(timer.callback) and not timer.handle.cancelled()]
-    scheduled: Any = field_of(loop, "_scheduled")
-    if type(scheduled) is not list:
+    if type(field_of(loop, "_scheduled")) is not list:
         return []
-    handles: list[Any] = list(scheduled)  # pyright: ignore[reportUnknownArgumentType]
+    # those that are due wait among the other calls of this turn
+    due = [handle for handle in _listed(loop, "_ready") if isinstance(handle, asyncio.TimerHandle)]
+    handles = _listed(loop, "_scheduled") + due
     mine = [handle for handle in handles if is_tagged(handle._context, table) and not handle.cancelled()]
     return [Timer(handle, handle._callback, handle._context, handle.when()) for handle in mine]
+
+
+def _listed(loop: asyncio.AbstractEventLoop, field: str) -> list[Any]:
+    kept: Any = field_of(loop, field)
+    return [*kept] if isinstance(kept, list | deque) else []  # pyright: ignore[reportUnknownVariableType]
 
 
 def shows_what_it_watches(loop: asyncio.AbstractEventLoop) -> bool:
