@@ -173,6 +173,23 @@ def test_the_nearest_has_it() -> None:
     assert first_reaching([("deep", [deep]), ("near", [near])], {thing: [id(thing)]}, {id(near)}) == {thing: "deep"}
 
 
+def test_what_else_stands_for_a_target_is_asked_for_only_where_that_is_not_near() -> None:
+    near, far, absent, stand_in, ahead = Thing(), Thing(), Thing(), Thing(), Thing()
+    asked: list[Thing] = []
+    others = {far: [id(stand_in)], absent: [id(ahead)]}
+
+    def further(target: Thing) -> list[int]:
+        asked.append(target)
+        return others[target]
+
+    targets = {thing: [id(thing)] for thing in (near, far, absent)}
+    sources = [("one", [near]), ("other", [stand_in, _chain(2 * TURN, ahead)])]
+    # One has been come to already when it is asked for, the other has not.
+    assert first_reaching(sources, targets, (), further) == {near: "one", far: "other", absent: "other"}
+    assert asked == [far, absent]
+    assert first_reaching(sources, targets, {id(stand_in), id(ahead)}, further) == {near: "one"}
+
+
 def test_no_code_of_a_users_is_run() -> None:
     ran: list[str] = []
 

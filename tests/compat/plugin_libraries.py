@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from compare import Suite
-from libraries import ANYIO_LIBRARY, no_ipv6
+from libraries import ANYIO_LIBRARY, environment, no_ipv6
 from named_exceptions import AIOJOBS
 from outcomes import ModuleRun, exit_of, run_process
 from packages import Package, Place
 
-HERE = Path(__file__).parent
 WITH_US = "plugin"
 
 
@@ -62,10 +60,11 @@ class Library:
                 if mode == WITH_US:
                     command += ["-p", "taskscope.pytest_plugin._entry", "--taskscope", "--taskscope-on-leak=summary"]
                     command += [f"--taskscope-report={report}"] if is_whole else []
+                control = {"PYTEST_PLUGINS": "compat_injecting", "COMPAT_MODE": mode} if mode == "any-factory" else {}
                 return run_process(
                     [*command, *(self.tests if is_whole else [module])],
                     cwd=source,
-                    env=_environment(mode),
+                    env=environment(control),
                     timeout=timeout,
                     outcomes=outcomes,
                     module=module,
@@ -73,13 +72,6 @@ class Library:
                 )
 
         return run
-
-
-def _environment(mode: str) -> dict[str, str]:
-    path = os.pathsep.join(map(str, (HERE / "plugins", HERE.parents[1] / "src")))
-    control = {"PYTEST_PLUGINS": "compat_injecting", "COMPAT_MODE": mode} if mode == "any-factory" else {}
-    inherited = {name: value for name, value in os.environ.items() if name not in ("TASKSCOPE", "PYTEST_ADDOPTS")}
-    return {**inherited, "PYTHONPATH": path, **control}
 
 
 # What taskscope and the tool need. taskscope is not installed itself, but found by its path.

@@ -91,7 +91,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("suites", metavar="SUITE", nargs="*", help=f"{' or '.join(LIBRARIES)} (default: both)")
     parser.add_argument("--no-scope", action="store_true", help="also with the factory or instrument only")
     parser.add_argument("--jobs", metavar="N", type=int, default=2, help="processes at a time (default: 2)")
-    parser.add_argument("--rounds", metavar="N", type=int, help="runs for the time (default: 1 or 3, by suite)")
+    parser.add_argument("--rounds", metavar="N", type=int, help="runs for the time (default: 1 or 10, by suite)")
     parser.add_argument("--folder", help="where the suites are kept for the next run (default: nowhere)")
     parser.add_argument("--verbose", action="store_true", help="name every test that is not compared, not only count")
     arguments = parser.parse_args()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from collections.abc import Iterator
 from typing import Any, Final, cast
 
 from taskscope._diagnosis.awaitables import UNKNOWN, field_of
@@ -57,6 +58,13 @@ def can_go_on(task: Any) -> bool:
 def parent_nursery(task: Any) -> Any:
     """The nursery that a task is in, None for Trio's very first task."""
     return _known(field_of(task, "_parent_nursery"))
+
+
+def nurseries_round(task: Any) -> Iterator[Any]:
+    """The nurseries that a task is in, innermost first."""
+    while (nursery := parent_nursery(task)) is not None:
+        yield nursery
+        task = field_of(nursery, "_parent_task")
 
 
 def children_of(nursery: object) -> list[Any]:

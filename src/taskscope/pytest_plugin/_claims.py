@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 from taskscope._backends._backend import Backend
 from taskscope._backends._here import backend_here, backend_of_task
 from taskscope._diagnosis.tasks import coroutine_of
+from taskscope._diagnosis.trio_tasks import is_trio_task, nurseries_round
 from taskscope._table import AnyTask, TaskTable
 from taskscope.pytest_plugin._owners import Owner
 from taskscope.pytest_plugin._reach import first_reaching
@@ -49,17 +50,16 @@ class ClaimsOf:
     def tasks(self, tasks: list[AnyTask]) -> Mapping[AnyTask, tuple[TaskTable, str]]:
         """As `Claims` has it."""
         ordered = self._not_judged()
-        traces_of = {task: traces(task, self._instance) for task in tasks}
+        taken = self._in_nurseries(tasks, ordered)
+        ids_of = {task: {id(task)} for task in tasks if task not in taken}
         avoid = _ids_of_running()
-        sources = self._sources(ordered)
-        taken: dict[AnyTask, Owner] = {}
+        sources = self._sources(ordered) + _held_by(ordered, taken) if ids_of else []
         while sources:
-            newly = first_reaching(sources, traces_of, avoid)
+            newly = first_reaching(sources, ids_of, avoid, self._traces)
             taken.update(newly)
             for task in newly:
-                del traces_of[task]
-            # What a task of an owner's holds it has as well.
-            sources = [(owner, held) for owner in ordered if (held := _tasks_of(owner, newly))]
+                del ids_of[task]
+            sources = _held_by(ordered, newly)
         return {
             task: (owner.table_on(_backend_of(task)), f"{owner.name} has it, and is to end it")
             for task, owner in taken.items()
@@ -70,6 +70,22 @@ class ClaimsOf:
         traces_of = {each.key: [id(thing) for thing in each.things if not _is_anybodys(thing)] for each in found}
         taken: dict[int, Owner] = first_reaching(self._sources(self._not_judged()), traces_of, _ids_of_running())
         return {key: owner.searches for key, owner in taken.items()}
+
+    def _in_nurseries(self, tasks: list[AnyTask], owners: list[Owner]) -> dict[AnyTask, Owner]:
+        """The tasks that are somewhere inside a nursery of Trio's that is an owner's value: most servers in fixtures.
+
+        A walk from there would come to them as well, past all that other tasks there hold.
+        """
+        nurseries = {id(value): owner for owner in owners for value in (*owner.values, *self._value(owner))}
+        inside: dict[AnyTask, Owner] = {}
+        for task in filter(is_trio_task, tasks):
+            nursery = next((each for each in nurseries_round(task) if id(each) in nurseries), None)
+            if nursery is not None:
+                inside[task] = nurseries[id(nursery)]
+        return inside
+
+    def _traces(self, task: AnyTask) -> set[int]:
+        return traces(task, self._instance)
 
     def _not_judged(self) -> list[Owner]:
         return [owner for owner in self._owners() if not owner.is_judged]
@@ -82,8 +98,12 @@ class ClaimsOf:
         return [self._values[argument]] if argument in self._values else []
 
 
-def _tasks_of(owner: Owner, taken: Mapping[AnyTask, Owner]) -> list[object]:
-    return [task for task, taker in taken.items() if taker is owner]
+def _held_by(owners: list[Owner], taken: Mapping[AnyTask, Owner]) -> list[tuple[Owner, list[object]]]:
+    """What a task of an owner's holds it has as well."""
+    held: dict[Owner, list[object]] = {}
+    for task, owner in taken.items():
+        held.setdefault(owner, []).append(task)
+    return [(owner, held[owner]) for owner in owners if owner in held]
 
 
 def _backend_of(task: AnyTask) -> Backend:

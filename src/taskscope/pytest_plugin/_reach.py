@@ -25,7 +25,7 @@ OBJECTS: Final = 20_000
 REFERENCES: Final = 10 * OBJECTS
 """References that one walk looks at: most lead to numbers and strings, which are not walked to, or back."""
 
-TURN: Final = 500
+TURN: Final = 100
 """References that a walk looks at before it is another one's turn."""
 
 _NOTHING: Final = 0  # no object's id
@@ -79,38 +79,48 @@ def first_reaching(
     sources: Iterable[tuple[Any, Iterable[object]]],
     targets: Mapping[T, Collection[int]],
     avoid: Collection[int] = (),
+    further: Callable[[T], Collection[int]] | None = None,
 ) -> dict[T, Any]:
     """Which source is the first to come to each target. They take turns: a large one is not to hold up the others.
 
     sources: names, each with the objects at which its walk begins.
     targets: each with the ids of what stands for it: to come to one of these will do.
     avoid: ids of objects past which no walk goes.
+    further: gives the ids of what else stands for a target. Asked for those only that are not near any source.
     """
-    found: dict[T, Any] = {}
     standing_for: dict[int, list[T]] = {}
     for target, ids in targets.items():
         for each in ids:
             standing_for.setdefault(each, []).append(target)
-    seen = set(avoid)
+    found: dict[T, Any] = {}
+    met: dict[int, Any] = dict.fromkeys(avoid)
     stops: dict[type, bool] = {}
-    ahead = [(name, _walk(starts, seen, stops)) for name, starts in sources]
+    ahead = [(name, _walk(name, starts, met, stops)) for name, starts in sources]
     while ahead and len(found) < len(targets):
         for name, walk in list(ahead):
             turn = list(islice(walk, TURN))
             if not turn:
                 ahead.remove((name, walk))
-            for met in turn:
-                for target in standing_for.get(met, ()):
+            for each in turn:
+                for target in standing_for.get(each, ()):
                     found.setdefault(target, name)
+        if further is None:
+            continue
+        for target in [target for target in targets if target not in found]:
+            for each in further(target):
+                standing_for.setdefault(each, []).append(target)
+                if met.get(each) is not None:
+                    found.setdefault(target, met[each])
+        further = None
     return found
 
 
-def _walk(starts: Iterable[object], seen: set[int], stops: dict[type, bool]) -> Iterator[int]:
+def _walk(name: Any, starts: Iterable[object], met: dict[int, Any], stops: dict[type, bool]) -> Iterator[int]:
     """Goes along references, nearest things first, and yields for each the id of what it comes to there, if it is new.
 
     Of classes, too: no walk goes through one, but tasks can be theirs.
 
-    seen: ids of what any walk has come to, where no other need go.
+    met: ids of what any walk has come to, where no other need go, each with whose walk that was.
     stops: whether walks stop at objects of a class, as far as that has been asked.
     """
     came_to: list[object] = []
@@ -124,12 +134,15 @@ def _walk(starts: Iterable[object], seen: set[int], stops: dict[type, bool]) -> 
             is_stop = stops.get(kind)
             if is_stop is None:
                 is_stop = stops[kind] = _is_stop(kind)
-            if not is_stop and id(obj) not in seen:
-                seen.add(id(obj))
+            if not is_stop and id(obj) not in met:
+                met[id(obj)] = name
                 came_to.append(obj)
                 yield id(obj)
+            elif issubclass(kind, type):
+                met.setdefault(id(obj), name)
+                yield id(obj)
             else:
-                yield id(obj) if issubclass(kind, type) else _NOTHING
+                yield _NOTHING
 
 
 def _is_stop(kind: type) -> bool:

@@ -25,6 +25,8 @@ _OUTSIDE: Final = "outside"
 
 def looking_only_for(policy: Policy, words: Set[Find]) -> Policy:
     """A policy by which, of what is looked for, only so much is."""
+    if policy.find is TASKS_ONLY:
+        return policy
     found = policy.find & words | TASKS_ONLY
     return replace(policy, find=TASKS_ONLY if found == TASKS_ONLY else found)
 

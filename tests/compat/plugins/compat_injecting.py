@@ -142,15 +142,21 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
 
 
 def _run_once() -> None:
-    """Has imported what is imported with the first scope: of a suite that runs in one process no test pays for that,
-    and here each module has a process of its own."""
+    """Has imported what is imported with the first scope and the first leak.
 
-    async def main() -> None:
-        async with taskscope.TaskScope():
-            pass
+    Of a suite that runs in one process hardly a test pays for that, and here each module has a process of its own.
+    """
 
-    asyncio.run(main())
-    trio.run(main)
+    async def on_asyncio() -> None:
+        async with _scope():
+            asyncio.ensure_future(asyncio.sleep(60))
+
+    async def on_trio() -> None:
+        async with trio.open_nursery() as nursery, _scope():
+            nursery.start_soon(trio.sleep, 60)
+
+    asyncio.run(on_asyncio())
+    trio.run(on_trio)
 
 
 if os.environ["COMPAT_MODE"] in ("installed", "scope"):
