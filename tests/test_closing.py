@@ -777,6 +777,19 @@ def test_bad_names_are_refused() -> None:
         closing(io.StringIO(), "")
 
 
+@pytest.mark.parametrize("make", [io.StringIO, contextlib.nullcontext])
+def test_a_block_can_be_entered_once(run: Any, make: Callable[[], Any]) -> None:
+    async def main() -> None:
+        block = closing(make())
+        async with block:
+            with pytest.raises(RuntimeError, match=r"entered before: call closing\(\) again"):
+                await block.__aenter__()
+        with pytest.raises(RuntimeError, match="entered before"):
+            await block.__aenter__()
+
+    run(main)
+
+
 def test_switched_off_it_only_closes(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TASKSCOPE", "off")
     file = io.StringIO()

@@ -64,6 +64,7 @@ def closing(resource: Any, name: str | None = None) -> AbstractAsyncContextManag
     Raises:
         TypeError: `resource` is none of these, or `name` is no string.
         ValueError: `name` is empty.
+        RuntimeError: One block is entered twice.
     """
     check_name(name)
     part = closed_part(resource)
@@ -73,6 +74,10 @@ def closing(resource: Any, name: str | None = None) -> AbstractAsyncContextManag
         if hasattr(class_of(part), enter) and hasattr(class_of(part), leave):
             return _Entered(resource, name, enter, leave)
     raise refusal(resource, _ALLOWED)
+
+
+def _refuse_second_entry() -> RuntimeError:
+    return RuntimeError("this closing(...) block has been entered before: call closing() again for another block")
 
 
 async def _awaited(result: Any) -> Any:
@@ -86,8 +91,12 @@ class _Closing:
     def __init__(self, resource: Any, name: str | None) -> None:
         self._resource = resource
         self._name = name
+        self._is_new = True
 
     async def __aenter__(self) -> Any:
+        if not self._is_new:
+            raise _refuse_second_entry()
+        self._is_new = False
         return self._resource
 
     async def __aexit__(
@@ -121,12 +130,16 @@ class _Entered:
         self._resource = resource
         self._entered: Any = None  # what stands for the resource as well
         self._name = name
+        self._is_new = True
         self._enter = enter
         self._leave = leave
 
     async def __aenter__(self) -> Any:
         from taskscope._closed_in_use import is_within_reach
 
+        if not self._is_new:
+            raise _refuse_second_entry()
+        self._is_new = False
         entered = await _awaited(getattr(class_of(self._resource), self._enter)(self._resource))
         # What tasks had before is an application that has a session, say: it is not closed with that.
         if not is_stop(class_of(entered)) and (leads_to(entered, self._resource) or not is_within_reach(entered)):
