@@ -122,6 +122,11 @@ def test_that_a_factory_breaks():
         assert asyncio.get_running_loop().get_task_factory() is None
     asyncio.run(main())
 
+def test_that_leaves_a_timer():
+    async def main():
+        asyncio.get_running_loop().call_later(60, print)
+    asyncio.run(main())
+
 def test_that_the_plugin_breaks(pytestconfig):
     assert not pytestconfig.pluginmanager.hasplugin("taskscope-enforcement")
 """
@@ -141,18 +146,19 @@ def test_what_the_plugin_breaks_and_finds_in_a_suite_is_told(
         named={"test_planted.py::test_that_a_factory_breaks": "asserts that there is none"},
     )
     suite, report = library.described(), tmp_path / "findings.json"
-    runner = Runner(1, library.runner(Place(tmp_path, Path(sys.executable)), report))
+    runner = Runner(1, library.runner(Place(tmp_path, Path(sys.executable)), report, find="timers"))
 
     runs = runner.run((mode, "planted") for mode in ("plain", "plugin"))
     found = compare.compare("plugin", runs, runner, suite)
 
     assert list(found.regressions) == ["test_planted.py::test_that_the_plugin_breaks"]
     assert found.named == ["test_planted.py::test_that_a_factory_breaks"]
-    assert found.passed_plain == 5  # the process is one
+    assert found.passed_plain == 6  # the process is one
     failed = {"test_planted.py::test_that_leaks_and_fails"}
-    assert tell_findings(report, (folder,), failed, all_tests=False) == 2
+    assert tell_findings(report, (folder,), failed, all_tests=False) == 3
     told = capsys.readouterr().out
-    assert "1 x forever, spawned at test_planted.py:15 in test_that_leaks.<locals>.main\n" in told
+    assert "1 x forever, from test_planted.py:15 in test_that_leaks.<locals>.main\n" in told
+    assert "1 x timer, from unknown\n        1 print, to be called in " in told
     assert "in call of a test that fails\n        in test_planted.py::test_that_leaks_and_fails\n" in told
 
 

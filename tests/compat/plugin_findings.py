@@ -1,4 +1,4 @@
-"""What the pytest plugin has found in a suite, by the place where it was spawned."""
+"""What the pytest plugin has found in a suite, by the place where it was spawned or started."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ SHOWN = 5
 
 @dataclass
 class Place:
-    """A place where tasks are spawned that outlive their test or fixture.
+    """A place where tasks are spawned, or other things started, that outlive their test or fixture.
 
     Attributes:
-        what: The coroutine function that they run, and the place.
-        leavers: For each task the test or fixture that has left it.
-        states: What the tasks were doing, with how many did.
+        what: The coroutine function that tasks run, or the sort of thing, and the place.
+        leavers: For each the test or fixture that has left it.
+        states: What tasks were doing, or things are, with how many there were.
     """
 
     what: str
@@ -37,7 +37,7 @@ class Place:
 
 
 def tell_findings(report: Path, roots: Sequence[Path], failed: Collection[str], *, all_tests: bool) -> int:
-    """Prints them. The number of tasks is returned.
+    """Prints them. Their number is returned.
 
     report: the file of `--taskscope-report`.
     roots: folders to which files are told relative, the first that has them.
@@ -49,7 +49,9 @@ def tell_findings(report: Path, roots: Sequence[Path], failed: Collection[str], 
         if finding["report"]["phase"] == "body":
             print(f"the body of {finding['owner']} was ended")
         for leak in finding["report"]["leaks"]:
-            _add(places, finding, leak, roots, failed)
+            _add(places, finding, leak["coroutine"], leak, leak["verdict"], roots, failed)
+        for thing in finding["report"]["findings"]:
+            _add(places, finding, thing["kind"], thing, thing["what"], roots, failed)
     for place in sorted(places.values(), key=lambda place: -len(place.leavers)):
         print(*place.lines(None if all_tests else SHOWN), sep="\n")
     for name in ("late", "ignored"):
@@ -61,17 +63,19 @@ def tell_findings(report: Path, roots: Sequence[Path], failed: Collection[str], 
 def _add(
     places: dict[str, Place],
     finding: dict[str, Any],
-    leak: dict[str, Any],
+    name: str,
+    left: dict[str, Any],
+    state: str,
     roots: Sequence[Path],
     failed: Collection[str],
 ) -> None:
-    site = leak["spawn_site"]
+    site = left["spawn_site"]
     where = "unknown" if site is None else f"{_relative(site['file'], roots)}:{site['line']} in {site['function']}"
-    what = f"{leak['coroutine']}, spawned at {where}"
+    what = f"{name}, from {where}"
     place = places.setdefault(what, Place(what))
     owner = finding["owner"] if finding["kind"] == "test" else f"{finding['owner']} ({finding['nodeid']})"
-    place.leavers.append(leak["closed_scope"] or owner)
-    state = f"{leak['verdict']} in {finding['phase']}"
+    place.leavers.append(left.get("closed_scope") or owner)
+    state += f" in {finding['phase']}"
     if finding["nodeid"] in failed:
         state += " of a test that fails"
     place.states[state] = place.states.get(state, 0) + 1

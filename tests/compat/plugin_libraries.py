@@ -45,8 +45,10 @@ class Library:
             part_of=lambda test: test.removesuffix(exit_of("")).partition("::")[0],
         )
 
-    def runner(self, place: Place, report: Path) -> Callable[[str, str, float], ModuleRun]:
-        """report: the file that gets what the plugin finds when it runs with the whole suite."""
+    def runner(self, place: Place, report: Path, find: str | None = None) -> Callable[[str, str, float], ModuleRun]:
+        """report: the file that gets what the plugin finds when it runs with the whole suite.
+        find: what it looks for, as its option has it. None: tasks alone.
+        """
         source = place.sources / self.package.folder
 
         def run(mode: str, module: str, timeout: float) -> ModuleRun:
@@ -60,6 +62,7 @@ class Library:
                 if mode == WITH_US:
                     command += ["-p", "taskscope.pytest_plugin._entry", "--taskscope", "--taskscope-on-leak=summary"]
                     command += [f"--taskscope-report={report}"] if is_whole else []
+                    command += [] if find is None else [f"--taskscope-find={find}"]
                 control = {"PYTEST_PLUGINS": "compat_injecting", "COMPAT_MODE": mode} if mode == "any-factory" else {}
                 return run_process(
                     [*command, *(self.tests if is_whole else [module])],

@@ -1,13 +1,13 @@
 """Other projects' test suites with the pytest plugin in report-only mode, compared with the same suites without.
 
-    python tests/compat/plugin_suites.py [SUITE ...] [--rounds N] [--folder FOLDER] [--verbose]
+    python tests/compat/plugin_suites.py [SUITE ...] [--find WORDS] [--rounds N] [--folder FOLDER] [--verbose]
 
 The suites come from their source distributions and are run in two ways: plainly; and with `--taskscope
 --taskscope-on-leak=summary`, which is to change nothing. A test that passes plainly has to pass with the plugin.
 `compare.Comparison` says how what fails without being our fault is told apart.
 
 What the plugin finds is listed by the place where the tasks were spawned, with the tests that have left them. That, and
-the time, of the fastest of some rounds, is told and not judged.
+the time, of the fastest of some rounds, is told and not judged. `--find` has it look for more than tasks.
 
 Exit code: 0, or 1 when a test regressed, or 2 when the comparison cannot be made.
 """
@@ -49,7 +49,7 @@ def _run(library: Library, folder: Path, arguments: argparse.Namespace) -> int:
     suite = library.described()
     report = folder / "findings.json"
     report.unlink(missing_ok=True)
-    runner = Runner(1, library.runner(place, report))
+    runner = Runner(1, library.runner(place, report, arguments.find))
     pairs = [(mode, module) for module in suite.modules for mode in ("plain", WITH_US)]
     rounds: list[Runs] = [runner.run(pairs) for _ in range(arguments.rounds)]
     runs = rounds[0]
@@ -68,7 +68,7 @@ def _run(library: Library, folder: Path, arguments: argparse.Namespace) -> int:
     tell(suite, [comparison], stale, runs, arguments.verbose)
     failed = {test for test, outcome in plain.items() if outcome.word == "failed"}
     found = tell_findings(report, (place.sources / suite.name, folder), failed, all_tests=arguments.verbose)
-    print(f"compat {suite.name} on {version}: {verdict([comparison])}, {found} tasks found; {_times(rounds)}")
+    print(f"compat {suite.name} on {version}: {verdict([comparison])}, {found} found; {_times(rounds)}")
     return 1 if stale or comparison.regressions else 0
 
 
@@ -88,6 +88,7 @@ def _seconds(mode: str, runs: Runs) -> float:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Suites of others with the pytest plugin, compared with without.")
     parser.add_argument("suites", metavar="SUITE", nargs="*", help=f"of {', '.join(LIBRARIES)} (default: all)")
+    parser.add_argument("--find", metavar="WORDS", help="what the plugin looks for (default: tasks)")
     parser.add_argument("--rounds", metavar="N", type=int, default=1, help="runs for the time (default: 1)")
     parser.add_argument("--folder", help="where the suites are kept for the next run (default: nowhere)")
     parser.add_argument("--verbose", action="store_true", help="name every test, not only the first ones")
