@@ -376,6 +376,29 @@ def test_who_replaces_what_we_have_put_there_keeps_it(run_asyncio: Run, monkeypa
     run_asyncio(main)
 
 
+def test_nothing_of_ours_is_left_to_the_collector(run: Run) -> None:
+    """Suites that look for garbage in circles are not to find ours."""
+
+    async def main() -> None:
+        async with TaskScope(find=EVERYTHING, grace=0) as scope:
+            await asyncio.gather(asyncio.sleep(0), asyncio.to_thread(int))
+        assert scope.report.ok
+
+    run(main)  # has imported what it takes
+    gc.collect()
+    flags = gc.get_debug()
+    try:
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        run(main)
+        gc.collect()
+        assert [obj for obj in gc.garbage if type(obj).__module__.startswith("taskscope.")] == []
+    finally:
+        gc.set_debug(flags)
+        gc.garbage.clear()
+        gc.enable()
+
+
 def test_nothing_is_kept_of_what_has_ended(run: Run) -> None:
     class Payload:
         pass

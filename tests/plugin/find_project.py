@@ -5,6 +5,8 @@ import asyncio
 import threading
 import unittest
 
+import anyio.from_thread
+import anyio.to_thread
 import hypothesis
 import pytest
 
@@ -104,6 +106,11 @@ def test_unretrieved_clean():
     async def main():
         await asyncio.gather(fail(), return_exceptions=True)
     asyncio.run(main())
+
+def test_loop_in_worker_clean():
+    # as when a web application answers a request by means of a client that has a loop of its own
+    with anyio.from_thread.start_blocking_portal() as portal:
+        portal.call(anyio.to_thread.run_sync, anyio.run, anyio.sleep, 0)
 
 @hypothesis.given(hypothesis.strategies.booleans())
 def test_property_leak(is_left):

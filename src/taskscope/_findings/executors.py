@@ -22,22 +22,34 @@ class Executors(Looking):
     def __init__(self, table: TaskTable, policy: Policy) -> None:
         super().__init__(table, policy)
         self._submissions: Submissions | None = None
+        self._run: object = None
 
     def begin(self) -> None:
         if self.table.backend.name == "asyncio":
-            self._submissions = submissions_of(asyncio.get_running_loop())
+            loop = self._run = asyncio.get_running_loop()
+            self._submissions = submissions_of(loop)
             self._submissions.acquire()
+        else:
+            import trio
+
+            self._run = trio.lowlevel.current_trio_token()
 
     def finish(self) -> None:
         if self._submissions is not None:
             self._submissions.release()
+        self._run = None
 
     def found(self) -> list[Found]:
         submitted = [] if self._submissions is None else self._submissions.unfinished(self.table)
         works = [(thread, work) for thread in threading.enumerate() if (work := current_work(thread)) is not None]
         by_future = {id(work.future): thread for thread, work in works if work.future is not None}
         found = [_submitted(submission, by_future.get(id(submission.future))) for submission in submitted]
-        return found + [_running(thread, work) for thread, work in works if is_tagged(work.context, self.table)]
+        return found + [_running(thread, work) for thread, work in works if self._is_mine(work)]
+
+    def _is_mine(self, work: Work) -> bool:
+        # Work that another loop has given to a thread under the same tag may be what waits for this loop: an answer
+        # that is made by means of a client, say, which has a loop of its own.
+        return work.run is self._run and is_tagged(work.context, self.table)
 
     def coverage(self) -> tuple[str, ...]:
         if self._submissions is None or self._submissions.is_there():

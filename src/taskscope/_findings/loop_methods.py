@@ -12,21 +12,18 @@ from typing import Any, final
 
 @final
 class LoopMethod:
-    """Put there as an attribute of the loop, and taken away again; a loop that has no such method is let be.
+    """Put there as an attribute of the loop, and taken away again; a loop that has no such method is let be."""
 
-    note: called with what the method has returned, and with its arguments.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, name: str, note: Callable[..., None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
         self._loop = weakref.ref(loop)
         self._name = name
-        self._note = note
-        self._is_wanted = False
+        self._note: Callable[..., None] | None = None
         self._noting: Any = None
         self._before: Any = None
 
-    def put(self) -> None:
-        self._is_wanted = True
+    def put(self, note: Callable[..., None]) -> None:
+        """note: called with what the method has returned, and with its arguments. Let go of when it is taken away."""
+        self._note = note
         attributes = self._attributes()
         method = getattr(self._loop(), self._name, None)
         if attributes is None or method is None or (self._noting is not None and method is self._noting):
@@ -35,7 +32,7 @@ class LoopMethod:
         self._noting = attributes[self._name] = self._noting_calls(method)
 
     def take(self) -> None:
-        self._is_wanted = False
+        self._note = None
         attributes = self._attributes()
         if attributes is None or self._noting is None or attributes.get(self._name) is not self._noting:
             return  # somebody calls ours from theirs: theirs stays, and ours passes everything through
@@ -57,9 +54,10 @@ class LoopMethod:
         @functools.wraps(method)
         def noting(*args: Any, **kwargs: Any) -> Any:
             result = method(*args, **kwargs)
-            if self._is_wanted:
+            note = self._note
+            if note is not None:
                 with suppress(Exception):  # that a note fails is no reason for the call to fail
-                    self._note(result, *args)
+                    note(result, *args)
             return result
 
         return noting

@@ -31,7 +31,7 @@ class Openings:
         self._noted: weakref.WeakKeyDictionary[Any, Origin] = weakref.WeakKeyDictionary()
         self._dictionary: Any = None
         # Pipes are not in that dictionary.
-        self._makers = [LoopMethod(loop, name, self._note_made) for name in _MAKERS_OF_PIPES]
+        self._makers = [LoopMethod(loop, name) for name in _MAKERS_OF_PIPES]
 
     def acquire(self) -> None:
         self._users += 1
@@ -43,7 +43,7 @@ class Openings:
             dictionary.__class__ = _Noting
             self._dictionary = dictionary
             for maker in self._makers:
-                maker.put()
+                maker.put(self._note_made)
 
     def release(self) -> None:
         self._users -= 1

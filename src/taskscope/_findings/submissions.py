@@ -36,12 +36,12 @@ class Submissions:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._users = 0
         self._given: Notes[Submission] = Notes(lambda given: given.future.done())
-        self._method = LoopMethod(loop, "run_in_executor", self._note)
+        self._method = LoopMethod(loop, "run_in_executor")
 
     def acquire(self) -> None:
         self._users += 1
         if self._users == 1:
-            self._method.put()
+            self._method.put(self._note)
 
     def release(self) -> None:
         self._users -= 1

@@ -23,11 +23,16 @@ _WAIT_FOR_ITEM: Final = vars(queue.Queue)["get"].__code__
 @final
 @dataclass(frozen=True, eq=False)
 class Work:
-    """What a worker runs. Either the context is known in which it does, or the executor's future for its result."""
+    """What a worker runs. Either the context is known in which it does, or the executor's future for its result.
+
+    Attributes:
+        run: With the context: the event loop, or the `TrioToken`, that has given it the work.
+    """
 
     function: Any
     context: Context | None
     future: Any
+    run: object = None
 
 
 def is_worker(thread: threading.Thread) -> bool:
@@ -46,10 +51,13 @@ def current_work(thread: threading.Thread) -> Work | None:
         if code is _RUN_ITEM:
             return Work(None, None, getattr(_variable(frame, "self"), "future", None))
         if code.co_name == "worker_fn" and frame.f_globals.get("__name__") == "trio._threads":
-            return _for_anyio(_in_context(frame, "sync_fn"), stack[place + 1 :])
+            token = _variable(frame, "current_trio_token")
+            return _for_anyio(_in_context(frame, "sync_fn", token), stack[place + 1 :])
         if code.co_qualname == "WorkerThread.run" and frame.f_globals.get("__name__") == "anyio._backends._asyncio":
             waits = stack[place + 1 : place + 2]
-            return None if waits and waits[0].f_code is _WAIT_FOR_ITEM else _in_context(frame, "func")
+            if waits and waits[0].f_code is _WAIT_FOR_ITEM:
+                return None
+            return _in_context(frame, "func", getattr(thread, "loop", None))
     return None
 
 
@@ -60,9 +68,9 @@ def _for_anyio(work: Work | None, inside: list[FrameType]) -> Work | None:
     return replace(work, function=_variable(inside[0], "func"))
 
 
-def _in_context(frame: FrameType, name: str) -> Work | None:
+def _in_context(frame: FrameType, name: str, run: object) -> Work | None:
     context = _variable(frame, "context")
-    return Work(_variable(frame, name), context, None) if type(context) is Context else None
+    return Work(_variable(frame, name), context, None, run) if type(context) is Context else None
 
 
 def _variable(frame: FrameType, name: str) -> Any:
