@@ -6,6 +6,9 @@ import asyncio
 import concurrent.futures
 import gc
 import os
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -204,6 +207,29 @@ def test_workers_of_pools_of_processes_go_by_who_has_made_the_pool(run_asyncio: 
             assert await loop.run_in_executor(pool, int) == 0
 
     run_asyncio(main)
+
+
+def test_the_thread_that_pycares_keeps_for_the_process_is_its_own() -> None:
+    """It is started with the first channel: here by a scope that has no other thread."""
+    program = """
+        import asyncio, threading
+        import pycares
+        from taskscope import TaskScope
+
+        async def main():
+            async with TaskScope(find=("threads",), grace=0, on_leak="ignore") as scope:
+                before = threading.active_count()
+                channel = pycares.Channel()
+                print(threading.active_count() - before)
+                channel.close()
+            print(scope.report.findings)
+
+        asyncio.run(main())
+        """
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert run.stdout.split() == ["1", "()"]
 
 
 def test_anyios_worker_processes_are_its_own(run_asyncio: Run) -> None:

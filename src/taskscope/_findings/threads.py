@@ -15,12 +15,14 @@ from taskscope._report import Finding
 from taskscope._table import TaskTable
 
 # Modules whose threads wait for the next one who has work for them, or for a process: each is told as what it does.
+# (The one of pycares, which asks name servers for aiodns and so for aiohttp, ends channels for the whole process.)
 _OF_LIBRARIES: Final = frozenset(
     {
         "anyio._backends._asyncio",
         "trio._core._thread_cache",
         "asyncio.unix_events",
         "multiprocessing.queues",
+        "pycares",
         "taskscope._backends._watchdog",
     }
 )
