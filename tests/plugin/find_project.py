@@ -2,6 +2,7 @@
 
 SYNC = """
 import asyncio
+import importlib.util
 import threading
 import unittest
 
@@ -99,6 +100,23 @@ def test_unretrieved_leak():
         task = asyncio.create_task(fail())
         await asyncio.wait([task])
     asyncio.run(main())
+
+LOOPS = [asyncio.new_event_loop]
+if importlib.util.find_spec("uvloop"):
+    import uvloop
+    LOOPS.append(uvloop.new_event_loop)
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+def test_interrupted_clean(new_loop):
+    # uvloop's asks its main task for nothing then
+    async def stop():
+        raise SystemExit
+    async def main():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stop())
+    with pytest.raises(BaseException):
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(main())
 
 def test_unretrieved_clean():
     async def fail():

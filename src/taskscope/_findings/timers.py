@@ -13,6 +13,9 @@ from taskscope._report import Finding, Frame
 # Their private functions are how a task sleeps, or how a timeout or a connection keeps its own time: told with those.
 _LIBRARIES: Final = frozenset({"asyncio", "_asyncio", "anyio", "uvloop"})
 
+# A scope that is still open on a loop that was interrupted watches its body, for instance.
+_OURS: Final = __name__.partition(".")[0]
+
 
 @final
 class Timers(Looking):
@@ -29,8 +32,9 @@ class Timers(Looking):
 
 
 def _is_part_of_library(timer: Timer) -> bool:
+    package = module_of(timer.callback).partition(".")[0]
     is_private = any(part.startswith("_") for part in name_of(timer.callback).split("."))
-    return is_private and module_of(timer.callback).partition(".")[0] in _LIBRARIES
+    return package == _OURS or (is_private and package in _LIBRARIES)
 
 
 def _found(loop: asyncio.AbstractEventLoop, timer: Timer) -> Found:

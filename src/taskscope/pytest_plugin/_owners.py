@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import CodeType
@@ -32,8 +31,6 @@ class Owner:
         is_tagging: Whether what it spawns can be tagged. pytest-trio runs fixtures side by side in one context, where a
             tag of one would be another's.
         is_judged: Whether it has been torn down. It can end nothing any more, and nobody's task is its.
-        mains: Tasks that are not asked for, because they run what `asyncio.run` was given: that ends them itself, also
-            where it was interrupted.
         searches: For what it has beside tasks.
     """
 
@@ -46,7 +43,6 @@ class Owner:
         self.function: object = None
         self.is_tagging = True
         self.is_judged = False
-        self.mains: weakref.WeakSet[AnyTask] = weakref.WeakSet()
         self.searches = Searches(settings)
         self._holding: dict[str, TaskScope] = {}
 
@@ -75,20 +71,21 @@ class Owner:
         """The same where no loop runs."""
         self.searches.begin_outside(self.table_on(_asyncio))
 
-    def note_main(self) -> None:
-        """Says that the running task of asyncio's is one of `mains`."""
+    def let_main_go(self) -> None:
+        """Says that the running task of asyncio's is what `asyncio.run` was given.
+
+        That ends it itself, also where it was interrupted, and raises what it raises.
+        """
         task = asyncio.current_task()
         assert task is not None
-        self.mains.add(task)
+        self.table_on(_asyncio).take(task)
 
     def pending(self) -> list[AnyTask]:
-        return [task for table in self._tables() for task in table.pending() if task not in self.mains]
+        return [task for table in self._tables() for task in table.pending()]
 
     def pending_on_asyncio(self) -> list[AnyTask]:
         scope = self._holding.get(_asyncio.name)
-        if scope is None:
-            return []
-        return [task for task in scope._table.pending() if task not in self.mains]  # pyright: ignore[reportPrivateUsage]
+        return [] if scope is None else scope._table.pending()  # pyright: ignore[reportPrivateUsage]
 
     def pending_on(self, loop: asyncio.AbstractEventLoop) -> list[AnyTask]:
         pending = [task for task in self.pending_on_asyncio() if task.get_loop() is loop]

@@ -119,7 +119,7 @@ class TestRun:
             backend = backend_here()
             claims = self._claims({})
             if backend is _asyncio:
-                self.owner.note_main()
+                self.owner.let_main_go()
                 self.owner.begin_search()
                 scope = self._scope(looking_only_for(self._policy, _LOST_WITH_MAIN), self._all_mine, claims)
             else:  # where the main task is in no table, and nothing is left when it has ended but what needs no loop
