@@ -392,8 +392,24 @@ def run_on_stage(run: Run, performance: Callable[[Stage], Coroutine[Any, Any, No
         finally:
             await end_all_others()
 
-    run(main)
+    for attempts_left in (2, 1, 0):
+        try:
+            run(main)
+            break
+        except TookTooLong:
+            if not attempts_left:
+                raise
     gc.collect()  # a complaint about an exception that nobody has seen comes up here and not in another test
+
+
+class TookTooLong(AssertionError):
+    """A bound was not kept. Once that can be for what else the machine has to do, but not three times in a row."""
+
+
+def assert_within(seconds: float, since: float) -> None:
+    took = time.perf_counter() - since
+    if took > seconds + MARGIN:
+        raise TookTooLong(f"{took:.3f} s instead of {seconds} s")
 
 
 @contextlib.contextmanager
@@ -466,8 +482,7 @@ async def play(acts: list[Act], stage: Stage, *, grace: float, cancel_timeout: f
     async with scope:
         await perform(acts, stage)
         ended = time.perf_counter()
-    took = time.perf_counter() - ended
-    assert took <= grace + cancel_timeout + MARGIN
+    assert_within(grace + cancel_timeout, ended)
     assert_accounts_for(scope.report, acts)
     assert stage.host.cancelling() == cancelling
     assert not left_of_ours()
@@ -497,7 +512,7 @@ def test_the_exit_is_bounded_without_any_time_to_cancel(run: Run, act: Act) -> N
         async with scope:
             await perform([act], stage)
             ended = time.perf_counter()
-        assert time.perf_counter() - ended <= MARGIN
+        assert_within(0, ended)
         found = outcomes_in(scope.report)
         assert found.keys() - {"cleaner"} == ACTS[act].keys()
         assert all(outcome is not None for outcomes in found.values() for outcome in outcomes)
@@ -566,7 +581,7 @@ def test_a_task_whose_loop_has_stopped_is_a_survivor_that_says_so(run: Run) -> N
             stage.other.spawn(forever(), "stranded")
             stage.other.stop()
             ended = time.perf_counter()
-        assert time.perf_counter() - ended <= 0.1 + MARGIN
+        assert_within(0.1, ended)
         [record] = scope.report.survivors
         assert record.name == "stranded"
         assert "not running" in (record.outcome_detail or "")
@@ -587,9 +602,8 @@ def test_a_task_whose_loop_is_blocked_is_a_survivor(run: Run) -> None:
             stage.other.loop.call_soon_threadsafe(block)
             assert blocked.wait(10)
             ended = time.perf_counter()
-        took = time.perf_counter() - ended
         unblock.set()
-        assert took <= 0.1 + MARGIN
+        assert_within(0.1, ended)
         assert outcomes_in(scope.report) == {"behind a blocked loop": SURVIVED}
 
     run_on_stage(run, performance)
