@@ -42,6 +42,11 @@ def report(*leaks: TaskRecord, **fields: Any) -> Report:
     return Report("test", leaks=leaks, **fields)
 
 
+def test_a_task_without_a_name_has_none_in_the_text() -> None:
+    assert "name" not in report(record("None")).format()
+    assert "name        named" in report(record("None"), record("named")).format()
+
+
 def section_of(text: str, label: str) -> list[str]:
     """The lines that stand under a label, or beside it, without their indentation."""
     lines = text.splitlines()

@@ -18,6 +18,8 @@ from taskscope._report import Finding, Frame, Report, TaskRecord
 
 NAMES_SHOWN = 5
 NAME_WIDTH = 60
+NO_NAME = "None"
+"""What early releases of CPython 3.13 call a task that was given no name, where the loop has a task factory."""
 GROUPS_SHOWN = 20
 KINDS_SHOWN = 5
 """Of what can differ from task to task inside a group: outcomes, reasons, owners and the like."""
@@ -108,8 +110,10 @@ class _Text:
     def _group(self, group: Group, heading: str | None, todo: str = "") -> list[str]:
         record = group.first
         lines = self._title(group, heading)
-        names = [clipped(printable(name[: NAME_WIDTH + 1]), width=NAME_WIDTH) for name, _ in group.counted("name")]
-        lines += self._labelled("name" if len(names) == 1 else "names", listed(names, NAMES_SHOWN))
+        given = [name for name, _ in group.counted("name") if name != NO_NAME]
+        names = [clipped(printable(name[: NAME_WIDTH + 1]), width=NAME_WIDTH) for name in given]
+        if names:
+            lines += self._labelled("name" if len(names) == 1 else "names", listed(names, NAMES_SHOWN))
         ages = group.ages()
         if ages is not None:
             lines += self._labelled("alive for", _seconds(*ages))
