@@ -45,6 +45,9 @@ def report(*leaks: TaskRecord, **fields: Any) -> Report:
 def test_a_task_without_a_name_has_none_in_the_text() -> None:
     assert "name" not in report(record("None")).format()
     assert "name        named" in report(record("None"), record("named")).format()
+    failed = [Finding("unretrieved", "OSError: no", task=record(name)) for name in ("None", "named")]
+    assert "None" not in report(findings=(failed[0],)).format()
+    assert "task        named" in report(findings=tuple(failed)).format()
 
 
 def section_of(text: str, label: str) -> list[str]:

@@ -7,12 +7,11 @@ import logging
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import TYPE_CHECKING
 
 from taskscope._backends._backend import Backend
 from taskscope._closing import Closing
-from taskscope._diagnosis.safely import safely
+from taskscope._diagnosis.safely import error_in_words
 from taskscope._errors import DeadlockError, ScopeTimeoutError, TaskLeakError, TaskLeakWarning
 from taskscope._frames import frame_at
 from taskscope._policy import OnReport, Policy
@@ -167,8 +166,7 @@ def _collecting(failures: list[BaseException]) -> Generator[None, None, None]:
 
 def _report_failures(failures: list[BaseException], leaving: BaseException) -> None:
     for error in failures:
-        what = f"{type(error).__name__}: {safely(partial(str, error), '<it cannot be printed>')}"
-        _add_note(leaving, f"taskscope: telling about a report failed too: {what}")
+        _add_note(leaving, f"taskscope: telling about a report failed too: {error_in_words(error)}")
         with suppress(Exception):  # as above, or the very handler that has failed before
             logger.error("telling about a report failed", exc_info=error)
 

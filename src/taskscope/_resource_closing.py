@@ -76,27 +76,30 @@ def closing(resource: Any, name: str | None = None) -> AbstractAsyncContextManag
     raise refusal(resource, _ALLOWED)
 
 
-def _refuse_second_entry() -> RuntimeError:
-    return RuntimeError("this closing(...) block has been entered before: call closing() again for another block")
-
-
 async def _awaited(result: Any) -> Any:
     return await result if inspect.isawaitable(result) else result
 
 
-@final
-class _Closing:
-    """A block round a resource that has a method to close it."""
-
+class _Block:
     def __init__(self, resource: Any, name: str | None) -> None:
         self._resource = resource
         self._name = name
         self._is_new = True
 
-    async def __aenter__(self) -> Any:
+    def _begin(self) -> None:
         if not self._is_new:
-            raise _refuse_second_entry()
+            raise RuntimeError(
+                "this closing(...) block has been entered before: call closing() again for another block"
+            )
         self._is_new = False
+
+
+@final
+class _Closing(_Block):
+    """A block round a resource that has a method to close it."""
+
+    async def __aenter__(self) -> Any:
+        self._begin()
         return self._resource
 
     async def __aexit__(
@@ -123,23 +126,19 @@ class _Closing:
 
 
 @final
-class _Entered:
+class _Entered(_Block):
     """A block round a context manager."""
 
     def __init__(self, resource: Any, name: str | None, enter: str, leave: str) -> None:
-        self._resource = resource
+        super().__init__(resource, name)
         self._entered: Any = None  # what stands for the resource as well
-        self._name = name
-        self._is_new = True
         self._enter = enter
         self._leave = leave
 
     async def __aenter__(self) -> Any:
         from taskscope._closed_in_use import is_within_reach
 
-        if not self._is_new:
-            raise _refuse_second_entry()
-        self._is_new = False
+        self._begin()
         entered = await _awaited(getattr(class_of(self._resource), self._enter)(self._resource))
         # What tasks had before is an application that has a session, say: it is not closed with that.
         if not is_stop(class_of(entered)) and (leads_to(entered, self._resource) or not is_within_reach(entered)):

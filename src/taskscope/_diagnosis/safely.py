@@ -14,3 +14,8 @@ def safely(read: Callable[[], Any], otherwise: str) -> str:
         raise
     except BaseException:  # a CancelledError too: it is not meant for who reads
         return otherwise
+
+
+def error_in_words(error: object, otherwise: str = "<it cannot be printed>") -> str:
+    """An exception's type and text, with `otherwise` for a text that cannot be had."""
+    return f"{type(error).__name__}: {safely(lambda: error, otherwise)}"

@@ -54,7 +54,7 @@ def timers_under(table: TaskTable, loop: asyncio.AbstractEventLoop) -> list[Time
         kept = (handle for handle in uvloop_objects(loop, "TimerHandle") if is_tagged(context_in(handle), table))
         timers = map(_uvloop_timer, kept)  # one that is being called has no callback any more
         return [timer for timer in timers if callable(timer.callback) and not timer.handle.cancelled()]
-    if type(field_of(loop, "_scheduled")) is not list:
+    if not shows_timers(loop):
         return []
     # those that are due wait among the other calls of this turn
     due = [handle for handle in _listed(loop, "_ready") if isinstance(handle, asyncio.TimerHandle)]

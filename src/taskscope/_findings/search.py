@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Container, Coroutine, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from importlib import import_module
 from typing import Any, Final, Protocol, cast, final
 
 from taskscope._diagnosis.describe import describe
-from taskscope._diagnosis.safely import safely
+from taskscope._diagnosis.safely import error_in_words
 from taskscope._findings.found import Found, Kind
 from taskscope._findings.taken import Taken
 from taskscope._findings.told import is_told, note_told
@@ -25,6 +25,8 @@ FIRST_PAUSE: Final = 0.001
 """Seconds until things are looked for again. Each further pause is twice as long, up to the longest."""
 
 LONGEST_PAUSE: Final = 0.05
+
+_UNPRINTABLE: Final = "it cannot be printed"
 
 # Where each kind is looked for: the module and its class. Looked up by the words of `find`.
 _KINDS: Final = {
@@ -137,7 +139,7 @@ class Search:
         try:
             yield
         except Exception as error:
-            what = f"{type(error).__name__}: {safely(partial(str, error), 'it cannot be printed')}"
+            what = error_in_words(error, _UNPRINTABLE)
             self._failures[type(kind)] = f"{type(kind).__name__.lower()} could not all be looked at: {what}"
 
     def looks_for(self, kind: Kind) -> bool:
@@ -328,8 +330,7 @@ def _ask_to_end(found: Found) -> None:
 def _with_end(found: Found, is_there: bool, failure: BaseException | None) -> Finding:
     was_asked = found.end is not None or found.close is not None
     if failure is not None:
-        words = f"closing it failed: {type(failure).__name__}: {safely(lambda: failure, 'it cannot be printed')}"
-        finding = replace(found.finding, detail=words)
+        finding = replace(found.finding, detail=f"closing it failed: {error_in_words(failure, _UNPRINTABLE)}")
         return replace(finding, outcome="survived" if is_there else found.ended)
     if is_there:
         return replace(found.finding, outcome="survived" if was_asked else None)

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Final, final
 
 from taskscope._diagnosis.describe import describe
-from taskscope._diagnosis.safely import safely
+from taskscope._diagnosis.safely import error_in_words
 from taskscope._diagnosis.tasks import UNNAMED
 from taskscope._findings.found import Found, Looking
 from taskscope._frames import frame_at
@@ -74,7 +74,7 @@ def _found(task: AnyTask, row: Row) -> Found:
         record = replace(record, coroutine=frames[0].function)  # started eagerly and over at once: it has none any more
     finding = Finding(
         "unretrieved",
-        f"{type(error).__name__}: {safely(lambda: error, '<it cannot be printed>')}",
+        error_in_words(error),
         spawn_site=record.spawn_site,
         stack=frames,
         task=record,

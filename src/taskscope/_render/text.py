@@ -78,8 +78,7 @@ class _Text:
     def _finding(self, group: list[Finding]) -> list[str]:
         finding = group[0]
         lines = [self._paint("heading", line) for line in wrapped(title(group), _STEP, "")]
-        names = [clipped(printable(name[: NAME_WIDTH + 1]), width=NAME_WIDTH) for name in names_of(group)]
-        lines += self._labelled("task" if len(names) == 1 else "tasks", listed(names, NAMES_SHOWN))
+        lines += self._names("task", names_of(group))
         if finding.variable is not None:
             lines += self._labelled("held as", printable(finding.variable))
         if finding.held_in is not None:
@@ -110,10 +109,7 @@ class _Text:
     def _group(self, group: Group, heading: str | None, todo: str = "") -> list[str]:
         record = group.first
         lines = self._title(group, heading)
-        given = [name for name, _ in group.counted("name") if name != NO_NAME]
-        names = [clipped(printable(name[: NAME_WIDTH + 1]), width=NAME_WIDTH) for name in given]
-        if names:
-            lines += self._labelled("name" if len(names) == 1 else "names", listed(names, NAMES_SHOWN))
+        lines += self._names("name", (name for name, _ in group.counted("name")))
         ages = group.ages()
         if ages is not None:
             lines += self._labelled("alive for", _seconds(*ages))
@@ -125,6 +121,10 @@ class _Text:
         lines += self._kinds("held by", group, group.counted("owner"), printable)
         lines += self._outcomes(group)
         return lines + self._labelled("to do", todo)
+
+    def _names(self, noun: str, names: Iterable[str]) -> list[str]:
+        given = [clipped(printable(name[: NAME_WIDTH + 1]), width=NAME_WIDTH) for name in names if name != NO_NAME]
+        return self._labelled(noun if len(given) == 1 else f"{noun}s", listed(given, NAMES_SHOWN))
 
     def _title(self, group: Group, heading: str | None) -> list[str]:
         count = f"{len(group.records):,} x " if len(group.records) > 1 else ""
