@@ -12,7 +12,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks import finding, importing, live_tasks, noting, passing_tasks, proofs, scopes, spawning, trio_spawning
+from benchmarks import (
+    finding,
+    importing,
+    live_tasks,
+    noting,
+    passing_tasks,
+    proofs,
+    scopes,
+    spawning,
+    starting,
+    trio_spawning,
+)
 from benchmarks.effort import FULL, QUICK, Effort
 from benchmarks.figures import Row
 from benchmarks.machine import headline, machine
@@ -36,6 +47,7 @@ ALL: list[Benchmark] = [
     *live_tasks.benchmarks(),
     *passing_tasks.benchmarks(),
     *importing.benchmarks(),
+    *starting.benchmarks(),
 ]
 
 

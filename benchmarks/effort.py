@@ -10,7 +10,8 @@ class Effort:
     """Numbers of rounds and sizes of samples.
 
     Attributes:
-        spawn_rounds, scope_rounds, proof_rounds, memory_rounds, import_rounds: Rounds of each benchmark.
+        spawn_rounds, scope_rounds, proof_rounds, memory_rounds, import_rounds: Rounds of each benchmark; the last for
+            all that starts processes.
         tasks: Tasks in a sample of the spawn benchmarks, for subjects that are not slow.
         slow_tasks: The same for those that are.
         scopes: Scopes entered and left in a sample.

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from plugin.project import environment, run_pytest
@@ -22,6 +23,7 @@ def state():
         "close": asyncio.Runner.close.__module__,
         "asyncio": asyncio.Runner.run.__code__.co_filename,
         "trio": trio and trio.run.__code__.co_filename,
+        "finders": [type(finder).__qualname__ for finder in sys.meta_path],
     }
 
 import trio
@@ -33,6 +35,7 @@ asyncio.set_event_loop(loop)
 class Probe:
     def pytest_runtest_call(self, item):
         during.append(state())
+        during[-1]["finders"].remove("AssertionRewritingHook")
         during[-1]["obj"] = item.obj.__module__ + "." + item.obj.__qualname__
 
     def pytest_fixture_setup(self, fixturedef):
@@ -42,9 +45,9 @@ class Probe:
 plugins = ["-p", "taskscope", "-p", "pytest_asyncio.plugin", "-p", "no:cacheprovider"]
 code = pytest.main([*plugins, *sys.argv[1:]], [Probe()])
 
+ours = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "taskscope"}
 from taskscope._table import tag
 import test_it
-plugin = sorted(name for name in sys.modules if name.startswith("taskscope.pytest_plugin"))
 print("PROBE", json.dumps({
     "code": code, "given back": state() == before, "untouched": all(
         {**found, **before} == found for found in during if "run" in found),
@@ -54,7 +57,8 @@ print("PROBE", json.dumps({
     "kept": [str(kept.get_task_factory()) for kept in test_it.LOOPS if not kept.is_closed()],
     "kept closes": ["close" in vars(kept) for kept in test_it.LOOPS if not kept.is_closed()],
     "tag": repr(tag.get(None)),
-    "modules": plugin,
+    "modules": sorted(ours),
+    "rewritten": sorted(name for name, module in ours.items() if "Rewriting" in type(module.__loader__).__name__),
 }))
 for kept in test_it.LOOPS:
     kept.close()
@@ -88,9 +92,17 @@ def test_kept_loop(kept_loop):
 
 
 OURS = "taskscope/pytest_plugin"
+MODULES_WHEN_OFF = [
+    "taskscope",
+    "taskscope._off",
+    "taskscope.pytest_plugin",
+    "taskscope.pytest_plugin._entry",
+    "taskscope.pytest_plugin._options",
+    "taskscope.pytest_plugin._values",
+]
 
 
-def _probe(folder: Path, *arguments: str, **variables: str) -> dict[str, object]:
+def _probe(folder: Path, *arguments: str, **variables: str) -> dict[str, Any]:
     (folder / "test_it.py").write_text(TEST_OF_PATCHES, "utf-8")
     (folder / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n", "utf-8")
     done = subprocess.run(
@@ -103,7 +115,7 @@ def _probe(folder: Path, *arguments: str, **variables: str) -> dict[str, object]
     )
     line = next((line for line in done.stdout.splitlines() if line.startswith("PROBE ")), None)
     assert line is not None, done.stdout + done.stderr
-    found: dict[str, object] = json.loads(line.removeprefix("PROBE "))
+    found: dict[str, Any] = json.loads(line.removeprefix("PROBE "))
     assert found["code"] == 0, done.stdout
     return found
 
@@ -117,11 +129,7 @@ def test_switched_off_leaves_nothing(arguments: tuple[str, ...], tmp_path: Path)
     assert found["closes"] == [False, False]
     assert OURS not in str(found["objs"])
     assert OURS not in str(found["fixture"])
-    assert found["modules"] == [
-        "taskscope.pytest_plugin",
-        "taskscope.pytest_plugin._entry",
-        "taskscope.pytest_plugin._options",
-    ]
+    assert found["modules"] == MODULES_WHEN_OFF
 
 
 def test_all_is_given_back(tmp_path: Path) -> None:
@@ -132,6 +140,12 @@ def test_all_is_given_back(tmp_path: Path) -> None:
     assert found["kept"] == ["None"]
     assert found["kept closes"] == [False]
     assert found["tag"] == "None"
+
+
+def test_pytest_rewrites_no_more_than_what_it_loads_when_off(tmp_path: Path) -> None:
+    found = _probe(tmp_path, "--taskscope")
+    assert "taskscope._scope" in found["modules"]
+    assert set(found["rewritten"]) <= {*MODULES_WHEN_OFF, "taskscope.pytest_plugin._own_modules"}
 
 
 def test_environment_switches_it_off(tmp_path: Path) -> None:

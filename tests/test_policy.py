@@ -20,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskscope import Ignore, Report, TaskLeakError, TaskScope, TaskScopeError, install, run, scoped
-from taskscope._policy import TASKS_ONLY, PolicyArguments, check_policy
+from taskscope._arguments import PolicyArguments, check_policy
+from taskscope._policy import TASKS_ONLY
 
 Opener = Callable[..., object]
 

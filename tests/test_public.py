@@ -161,11 +161,51 @@ def test_the_version_is_the_distributions() -> None:
 # The import
 
 
+def test_a_name_is_imported_when_it_is_asked_for() -> None:
+    code = """
+import json, sys
+import taskscope
+before = {name for name in sys.modules if name.startswith("taskscope.")}
+taskscope.Report
+print(json.dumps([sorted(before), "taskscope._report" in sys.modules, "Report" in vars(taskscope)]))
+"""
+    assert in_fresh_process(code) == [[], True, True]
+
+
+def test_before_that_dir_knows_it_already() -> None:
+    shown = in_fresh_process("import json, taskscope; print(json.dumps(dir(taskscope)))")
+    assert set(PUBLIC) | {"__version__", "__all__"} <= set(shown)
+
+
+def test_there_is_no_other_name() -> None:
+    with pytest.raises(AttributeError, match="module 'taskscope' has no attribute 'instal'"):
+        taskscope.instal  # type: ignore[attr-defined]  # noqa: B018
+    assert not hasattr(taskscope, "_no_such_module")
+
+
+def test_every_module_can_be_imported_first() -> None:
+    # they are imported in the order in which a user asks for names
+    code = f"""
+import importlib, json, sys
+
+def failure(module):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "taskscope"]:
+        del sys.modules[name]
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        return f"{{module}}: {{error!r}}"
+
+print(json.dumps([found for found in map(failure, {MODULES}) if found is not None]))
+"""
+    assert in_fresh_process(code) == []
+
+
 def test_the_import_brings_in_no_other_package() -> None:
     code = """
 import asyncio, concurrent.futures, json, logging, sys
 before = set(sys.modules)
-import taskscope
+from taskscope import *
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
     imported = in_fresh_process(code)

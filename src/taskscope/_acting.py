@@ -9,12 +9,13 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from taskscope._arguments import OnReport
 from taskscope._backends._backend import Backend
 from taskscope._closing import Closing
 from taskscope._diagnosis.safely import error_in_words
 from taskscope._errors import DeadlockError, ScopeTimeoutError, TaskLeakError, TaskLeakWarning
 from taskscope._frames import frame_at
-from taskscope._policy import OnReport, Policy
+from taskscope._policy import Policy
 from taskscope._render.summary import summary
 from taskscope._report import Frame, Report
 

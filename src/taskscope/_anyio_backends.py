@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final, Literal, get_args
 
-from taskscope._diagnosis.describe import safe_repr
+from taskscope._diagnosis.safely import safe_repr
 from taskscope._install import install
 
 Kind = Literal["asyncio", "uvloop", "eager", "trio"]

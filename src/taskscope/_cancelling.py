@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import final
 
 from taskscope._backends._backend import Backend
-from taskscope._diagnosis.describe import safe_repr
+from taskscope._diagnosis.safely import safe_repr
 from taskscope._diagnosis.stack import Chain, task_chain
 from taskscope._report import Frame, TaskRecord
 from taskscope._table import AnyTask, Row

@@ -22,10 +22,9 @@ from typing import Any, Final, NamedTuple, cast, final
 from taskscope._backends._backend import Backend, Tracking
 from taskscope._backends._here import backend_here
 from taskscope._diagnosis.awaitables import is_exactly
-from taskscope._diagnosis.describe import safe_repr
 from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._diagnosis.holding import Holding, HoldingSearch, is_stop, tasks_of
-from taskscope._diagnosis.safely import safely
+from taskscope._diagnosis.safely import safe_repr, safely
 from taskscope._diagnosis.tasks import coroutine_of
 from taskscope._diagnosis.woken import woken_by
 from taskscope._left_alone import LeftAlone

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, final
 
 from taskscope._backends._backend import Backend
 from taskscope._cancelling import Cancelling
-from taskscope._diagnosis.describe import describe, safe_repr
+from taskscope._diagnosis.describe import describe
 from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._diagnosis.groups import group_name, owning_group
+from taskscope._diagnosis.safely import safe_repr
 from taskscope._diagnosis.stack import task_chain
 from taskscope._left_alone import LeftAlone
 from taskscope._policy import Policy

@@ -9,7 +9,8 @@ from contextlib import AbstractAsyncContextManager
 from types import CodeType
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
-from taskscope._policy import Policy, PolicyArguments, check_name, check_policy
+from taskscope._arguments import PolicyArguments, check_name, check_policy
+from taskscope._policy import Policy
 from taskscope._scope import TaskScope
 from taskscope._steps import ScopedSteps
 

@@ -9,9 +9,9 @@ from contextlib import suppress
 from taskscope._backends._here import backend_here, running_trio
 from taskscope._closing import DESCRIBED_LIMIT
 from taskscope._diagnosis.awaitables import fields
-from taskscope._diagnosis.describe import safe_repr
 from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._diagnosis.proof import Proof
+from taskscope._diagnosis.safely import safe_repr
 from taskscope._off import is_off
 from taskscope._report import Report, TaskRecord
 from taskscope._table import NO_SITE, AnyTask

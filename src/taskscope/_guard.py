@@ -12,11 +12,11 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 
+from taskscope._arguments import check_name
 from taskscope._backends._here import backend_here
 from taskscope._diagnosis.awaitables import c_field, field_of, is_exactly, is_future
 from taskscope._diagnosis.opaque import class_of
 from taskscope._off import is_off
-from taskscope._policy import check_name
 from taskscope._resource import CLOSES, closed_part, refusal, type_name, what_it_is
 
 if TYPE_CHECKING:

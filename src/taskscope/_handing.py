@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskscope._backends._backend import Backend
 from taskscope._backends._here import backend_of_task
-from taskscope._diagnosis.describe import safe_repr
+from taskscope._diagnosis.safely import safe_repr
 from taskscope._off import is_off
 from taskscope._table import NO_SITE, AnyTask, Row
 

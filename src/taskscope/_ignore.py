@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final, final
 
-from taskscope._diagnosis.describe import safe_repr
+from taskscope._diagnosis.safely import safe_repr
 
 CONDITIONS: Final = ("coroutine", "task", "spawn_site", "wait")
 

@@ -9,14 +9,14 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack, final
 
+from taskscope._arguments import PolicyArguments, check_name, check_policy
 from taskscope._backends import _asyncio
 from taskscope._backends._backend import Backend, Tracking
 from taskscope._backends._factory import tracking_of
 from taskscope._backends._here import backend_here, running_trio
-from taskscope._diagnosis.describe import safe_repr
+from taskscope._diagnosis.safely import safe_repr
 from taskscope._errors import TaskScopeError
 from taskscope._off import is_off
-from taskscope._policy import PolicyArguments, check_name, check_policy
 from taskscope._report import Report
 from taskscope._scope import TaskScope
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from taskscope._diagnosis.awaitables import UNKNOWN, field_of, fields, is_exactly
-from taskscope._diagnosis.describe import safe_repr
 from taskscope._diagnosis.opaque import class_of, module_of
+from taskscope._diagnosis.safely import safe_repr
 
 CLOSES: Final = ("aclose", "close")
 """The methods by which a resource is closed. The first that there is, is called."""

@@ -7,10 +7,10 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, final, overload
 
+from taskscope._arguments import check_name
 from taskscope._diagnosis.holding import is_stop, leads_to
 from taskscope._diagnosis.opaque import class_of
 from taskscope._guard import release_guard
-from taskscope._policy import check_name
 from taskscope._resource import close_of, closed_part, method_of, refusal, what_it_is
 
 if TYPE_CHECKING:

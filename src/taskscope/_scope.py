@@ -14,11 +14,12 @@ from types import CodeType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, final
 
 from taskscope._acting import act, tell_of_abandoned
+from taskscope._arguments import OnLeak, OnReport, check_name, check_policy
 from taskscope._backends._backend import Backend, Tracking
 from taskscope._backends._here import backend_here
 from taskscope._closing import DESCRIBED_LIMIT, Claims, Closing
-from taskscope._diagnosis.describe import safe_repr
 from taskscope._diagnosis.diagnosis import Diagnosis
+from taskscope._diagnosis.safely import safe_repr
 from taskscope._errors import TaskScopeError
 from taskscope._exit_report import exit_report, missed_closings, records_of_given
 from taskscope._handing import backend_for
@@ -26,18 +27,7 @@ from taskscope._ignore import Ignore
 from taskscope._left_alone import LeftAlone
 from taskscope._lost import describe_loss, recover_tasks
 from taskscope._off import is_off
-from taskscope._policy import (
-    DEFAULT_POLICY,
-    TASKS_ONLY,
-    Find,
-    OnLeak,
-    OnReport,
-    OuterGroups,
-    Policy,
-    SpawnSite,
-    check_name,
-    check_policy,
-)
+from taskscope._policy import DEFAULT_POLICY, TASKS_ONLY, Find, OuterGroups, Policy, SpawnSite
 from taskscope._report import Report, TaskRecord
 from taskscope._site import note_nothing, note_stack
 from taskscope._table import NO_SITE, AnyTask, Note, Row, TaskTable, set_tag, tag

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, final
 from taskscope._backends._budget import Budget
 from taskscope._backends._calls import may_call
 from taskscope._backends._ownership import Owner, Ownership, current_task
-from taskscope._diagnosis.describe import safe_repr
+from taskscope._diagnosis.safely import safe_repr
 from taskscope._site import CREATE_TASK, GROUP_CREATE_TASK, cut, note_site, user_frame
 from taskscope._table import NO_SITE, AnyTask, Row, TaskTable, tag
 

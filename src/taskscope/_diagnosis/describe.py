@@ -14,8 +14,6 @@ from taskscope._report import TaskRecord
 from taskscope._site import age_of, chain_of, site_of, stack_of
 from taskscope._table import AnyTask, Row
 
-REPR_LIMIT = 200
-
 
 def describe(task: AnyTask, row: Row, chain: Chain | None) -> TaskRecord:
     """The record of a task.
@@ -64,8 +62,3 @@ def _module(holder: object) -> str:
             module = frame.f_globals.get("__name__")
             return module if type(module) is str else ""
     return ""
-
-
-def safe_repr(value: object) -> str:
-    text = safely(lambda: repr(value), f"<{type(value).__name__} whose repr raises>")
-    return text if len(text) <= REPR_LIMIT else text[: REPR_LIMIT - 1] + "…"

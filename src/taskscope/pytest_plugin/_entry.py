@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from taskscope._off import is_off
-from taskscope.pytest_plugin._options import add_options, is_on, refuse_unknown
+from taskscope.pytest_plugin._options import add_options
+from taskscope.pytest_plugin._values import is_on, refuse_unknown
 
 _MARKERS = (
     "taskscope(grace=..., on_leak=..., timeout=..., ...): options of taskscope for this test; taskscope(False): leave "
@@ -25,6 +26,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if is_off() or not is_on(config):
         return
     refuse_unknown(config)
+    from taskscope.pytest_plugin._own_modules import import_as_installed
+
+    import_as_installed(config)
     from taskscope.pytest_plugin._outcome import Outcomes
     from taskscope.pytest_plugin._plugin import Enforcement
     from taskscope.pytest_plugin._settings import SettingsOfSession

@@ -1,22 +1,33 @@
-"""The plugin's options, in the ini file and on the command line, and what is made of their text."""
+"""The plugin's options, in the ini file and on the command line.
+
+At each start of pytest these are made, also where the plugin is not switched on: they cost it next to nothing. That is
+why what they have in common with the arguments of a scope stands here once more, and no class here is a dataclass.
+"""
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, cast, get_args
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, cast
 
 import pytest
-
-from taskscope._policy import DEFAULT_POLICY, FIND, OnLeakName, OuterGroups, SpawnSite
 
 SWITCH: Final = "taskscope"
 PREFIX: Final = "taskscope_"
 REPORT: Final = "--taskscope-report"
-ON_LEAK: Final[tuple[str, ...]] = (*get_args(OnLeakName), "summary")
+ON_LEAK: Final[tuple[str, ...]] = ("raise", "warn", "log", "ignore", "summary")
+
+_BESIDE_TASKS: Final = (
+    "timers",
+    "generators",
+    "executor",
+    "threads",
+    "processes",
+    "servers",
+    "transports",
+    "unretrieved",
+    "untracked",
+)
 
 
 def _seconds(text: str) -> float:
@@ -65,8 +76,7 @@ def _truth(text: str) -> bool:
     raise ValueError(text)
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """A sort of value.
 
     Attributes:
@@ -85,9 +95,12 @@ class Kind:
 _SECONDS: Final = Kind(_seconds, "a number of seconds >= 0", "SECONDS")
 _SECONDS_OR_NONE: Final = Kind(_seconds_or_none, "none or a number of seconds >= 0", "SECONDS")
 _SOME_SECONDS_OR_NONE: Final = Kind(_some_seconds_or_none, "none or a number of seconds > 0", "SECONDS")
-_TRUTH: Final = Kind(_truth, "true or false", "TRUTH")
+TRUTH: Final = Kind(_truth, "true or false", "TRUTH")
 _FIND: Final = Kind(
-    _some_of(*FIND), f"words out of {', '.join(FIND)}, with spaces or commas between them", "WHAT,...", takes_list=True
+    _some_of("tasks", *_BESIDE_TASKS),
+    f"words out of tasks, {', '.join(_BESIDE_TASKS)}, with spaces or commas between them",
+    "WHAT,...",
+    takes_list=True,
 )
 
 
@@ -95,8 +108,7 @@ def _words(*words: str) -> Kind:
     return Kind(_one_of(*words), f"one of {', '.join(words)}", "WHAT")
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One option: `taskscope_NAME` in the ini section, `--taskscope-NAME` on the command line.
 
     Attributes:
@@ -134,20 +146,20 @@ OPTIONS: Final = (
         _words(*ON_LEAK),
         "what to do about leaks: raise (the test fails), warn (in the warnings summary), log, ignore, or summary (no"
         " test fails, all is told at the end: for the first run of a big suite)",
-        DEFAULT_POLICY.on_leak,
+        "raise",
     ),
     Option(
         "grace",
         _SECONDS,
         "seconds that tasks have to end by themselves when a test has ended",
-        DEFAULT_POLICY.grace,
+        0.2,
     ),
-    Option("cancel_timeout", _SECONDS, "seconds that cancelled tasks have to end", DEFAULT_POLICY.cancel_timeout),
+    Option("cancel_timeout", _SECONDS, "seconds that cancelled tasks have to end", 1.0),
     Option(
         "timeout",
         _SECONDS_OR_NONE,
         "seconds that the body of an async test has, or none",
-        DEFAULT_POLICY.timeout,
+        None,
     ),
     Option(
         "watch",
@@ -157,40 +169,40 @@ OPTIONS: Final = (
     ),
     Option(
         "outer_groups",
-        _words(*get_args(OuterGroups)),
+        _words("leak", "transfer"),
         "what a task is that was spawned into a task group from outside the test, unless a fixture has the group: leak"
         " or transfer",
-        DEFAULT_POLICY.outer_groups,
+        "leak",
     ),
     Option(
         "find",
         _FIND,
-        f"what else is looked for, beside tasks: {', '.join(FIND[1:])}",
-        tuple(sorted(DEFAULT_POLICY.find)),
+        f"what else is looked for, beside tasks: {', '.join(_BESIDE_TASKS)}",
+        ("tasks",),
     ),
     Option(
         "end_processes",
-        _TRUTH,
+        TRUTH,
         "whether processes that are found are terminated, with processes in find: true or false",
-        DEFAULT_POLICY.end_processes,
+        False,
     ),
     Option(
         "scan",
-        _TRUTH,
+        TRUTH,
         "also look for tasks made without the task factory, among all of the loop: true or false",
-        DEFAULT_POLICY.scan,
+        False,
     ),
     Option(
         "spawn_site",
-        _words(*get_args(SpawnSite)),
+        _words("site", "stack", "off"),
         "what is noted where a task is spawned: site (the line), stack (all callers, slower) or off",
-        DEFAULT_POLICY.spawn_site,
+        "site",
     ),
     Option(
         "ignore_builtin",
-        _TRUTH,
+        TRUTH,
         "whether tasks of libraries that live as long as the loop by design are left alone: true or false",
-        DEFAULT_POLICY.ignore_builtin,
+        True,
     ),
 )
 
@@ -221,106 +233,3 @@ def add_options(parser: pytest.Parser) -> None:
         "linelist",
         [],
     )
-
-
-def is_on(config: pytest.Config) -> bool:
-    """Whether the plugin is switched on.
-
-    Raises:
-        pytest.UsageError: It is not, and an option of it is given on the command line all the same.
-    """
-    if config.getoption("--no-taskscope"):
-        return False
-    if config.getoption(SWITCH) or _parsed(SWITCH, _from_file(config, SWITCH), _TRUTH):
-        return True
-    for option in (REPORT, *(option.flag for option in OPTIONS)):
-        if config.getoption(option) is not None:
-            raise pytest.UsageError(
-                f"{option}: taskscope is not switched on. Add --taskscope, or taskscope = true in the ini file"
-            )
-    return False
-
-
-def value_of(config: pytest.Config, option: Option) -> tuple[bool, Any]:
-    """What the command line or the ini file says, and whether it is the command line that says so.
-
-    Raises:
-        pytest.UsageError: The value is not one of the allowed.
-    """
-    given = config.getoption(option.flag)
-    if given is not None:
-        return True, _parsed(option.flag, given, option.kind)
-    written = _from_file(config, option.ini)
-    if written is None:
-        return False, option.default
-    return False, _parsed(option.ini, written, option.kind)
-
-
-def ignore_lines(config: pytest.Config) -> list[str]:
-    """The lines of the ini file with rules for tasks that are left alone.
-
-    Raises:
-        pytest.UsageError: They are no lines.
-    """
-    written = _from_file(config, PREFIX + "ignore")
-    if not isinstance(written, list) or not all(isinstance(line, str) for line in cast("list[object]", written)):
-        raise pytest.UsageError(f"{PREFIX}ignore={written!r}: must be a list of strings, each a rule")
-    return cast("list[str]", written)
-
-
-def report_file(config: pytest.Config) -> Path | None:
-    """The file that `--taskscope-report` names, None where it is not given.
-
-    Raises:
-        pytest.UsageError: No file can be written there.
-    """
-    given: str | None = config.getoption(REPORT)
-    if given is None:
-        return None
-    file = config.invocation_params.dir / given  # a test can change the working directory
-    if file.is_dir() or not file.parent.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
-        raise pytest.UsageError(f"{REPORT}={given}: must be a file that can be written, in a folder that there is")
-    return file
-
-
-def refuse_unknown(config: pytest.Config) -> None:
-    """Raises `pytest.UsageError` for what looks like an option of ours in the ini file and is none."""
-    known = {SWITCH, PREFIX + "ignore", *(option.ini for option in OPTIONS)}
-    # pytest says nothing of unknown options but in a warning.
-    for key in _written(config):
-        if key.startswith(SWITCH) and key not in known:
-            raise pytest.UsageError(f"{key}: there is no such option; taskscope has {', '.join(sorted(known))}")
-
-
-def _from_file(config: pytest.Config, name: str) -> Any:
-    """What the ini file, or `-o` on the command line, says of an option: text, or what a native table of TOML has."""
-    written = _written(config).get(name)
-    # pytest asks for the one type with which an option was added. In a native table it has that of what it is:
-    # 0.5, "none", true.
-    if getattr(written, "mode", "ini") == "toml":
-        return cast(Any, written).value
-    try:
-        return config.getini(name)
-    except (TypeError, ValueError) as error:
-        raise pytest.UsageError(f"{name}: {error}") from None
-
-
-def _written(config: pytest.Config) -> Mapping[str, object]:
-    """All that the ini file says. pytest has no public name for it: `inicfg` is deprecated from 9.0 on."""
-    own = vars(config)
-    found: Mapping[str, object] = own["_inicfg"] if "_inicfg" in own else own["inicfg"]
-    return found
-
-
-def _parsed(where: str, value: object, kind: Kind) -> Any:
-    try:
-        return kind.parse(_text_of(value, kind).strip())
-    except ValueError:
-        raise pytest.UsageError(f"{where}={value}: must be {kind.allowed}") from None
-
-
-def _text_of(value: object, kind: Kind) -> str:
-    parts = cast("list[object]", value) if kind.takes_list and isinstance(value, list) else [value]
-    if not all(isinstance(part, str | bool | int | float) for part in parts):
-        raise ValueError
-    return " ".join(map(str, parts))

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from taskscope._diagnosis.describe import safe_repr
+from taskscope._arguments import check_policy
+from taskscope._diagnosis.safely import safe_repr
 from taskscope._ignore import Ignore
-from taskscope._policy import Policy, check_policy
-from taskscope.pytest_plugin._options import ON_LEAK, OPTIONS, ignore_lines, value_of
+from taskscope._policy import Policy
+from taskscope.pytest_plugin._options import ON_LEAK, OPTIONS
+from taskscope.pytest_plugin._values import ignore_lines, value_of
 
 MARKER = "taskscope"
 LEAKS_MARKER = "taskscope_leaks"

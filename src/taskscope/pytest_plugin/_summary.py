@@ -10,10 +10,11 @@ import pytest
 
 from taskscope.pytest_plugin._annotations import github_lines, is_on_github
 from taskscope.pytest_plugin._findings import Counts, Finding
-from taskscope.pytest_plugin._options import REPORT, report_file
+from taskscope.pytest_plugin._options import REPORT
 from taskscope.pytest_plugin._outcome import Outcomes
 from taskscope.pytest_plugin._settings import SettingsOfSession
 from taskscope.pytest_plugin._terminal import leaking, summary_lines
+from taskscope.pytest_plugin._values import report_file
 
 FORMAT_VERSION = 1
 
