@@ -364,7 +364,7 @@ def _standing(table: TaskTable) -> list[Accusation]:
 
 
 def _is_left(left: LeftAlone, task: AnyTask | None) -> bool:
-    return task is not None and (left.is_ignored(task) or task in left.transferred)
+    return task is not None and (left.is_ignored(task) or left.is_transferred(task))
 
 
 def _enter(table: TaskTable, accusation: Accusation) -> bool:

@@ -15,7 +15,6 @@ from taskscope._diagnosis.describe import describe
 from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._diagnosis.groups import group_name, owning_group
 from taskscope._diagnosis.safely import safe_repr
-from taskscope._diagnosis.stack import task_chain
 from taskscope._left_alone import LeftAlone
 from taskscope._policy import Policy
 from taskscope._report import Finding, TaskRecord
@@ -213,8 +212,7 @@ class Closing:
             return pending
         claimed = self._claims(pending)
         for task, (taker, why) in claimed.items():
-            row = self._table.rows.get(task, NO_SITE)
-            self.left.transferred[task] = replace(describe(task, row, task_chain(task)), outcome_detail=why)
+            self.left.give_back(task, why)
             self._table.hand_over(task, taker)
             self.excused.add(task)
             self._waited_for.pop(task, None)

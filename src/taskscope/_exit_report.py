@@ -44,7 +44,7 @@ def exit_report(
     for task, record in (body_tasks or {}).items():
         if not closing.left.is_ignored(task):
             leaks[task] = _with_end(table.backend, task, record, closing.leaks.get(task))
-    return Report(
+    report = Report(
         table.name,
         phase="exit" if body_tasks is None else "body",
         body=None if body_end is None else body_end.body,
@@ -61,6 +61,9 @@ def exit_report(
         settled_after=closing.settled_after,
         tracking_lost=lost,
     )
+    if report.ok:
+        return report
+    return replace(report, transferred=(*report.transferred, *closing.left.records_of_given_back()))
 
 
 def missed_closings(closings: int) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ class LeftAlone:
         """host: the task that ends the scope."""
         self.ignored: dict[AnyTask, TaskRecord] = {}
         self.transferred: dict[AnyTask, TaskRecord] = {}
+        self._given_back: dict[AnyTask, tuple[Row, str]] = {}
         self._not_described: set[AnyTask] = set()
         self._table = table
         self._policy = policy
@@ -48,6 +49,20 @@ class LeftAlone:
 
     def is_ignored(self, task: AnyTask) -> bool:
         return task in self.ignored or task in self._not_described
+
+    def is_transferred(self, task: AnyTask) -> bool:
+        return task in self.transferred or task in self._given_back
+
+    def give_back(self, task: AnyTask, why: str) -> None:
+        """Notes that a task is somebody else's, who has been found to have it."""
+        self._given_back[task] = (self._row(task), why)
+
+    def records_of_given_back(self) -> tuple[TaskRecord, ...]:
+        """What they are now, and why. Apart from `transferred`, for it is told only beside what is wrong."""
+        return tuple(
+            replace(describe(task, row, task_chain(task)), outcome_detail=why)
+            for task, (row, why) in self._given_back.items()
+        )
 
     def takes(self, task: AnyTask) -> bool:
         """Whether a task is left alone, of one that is seen for the first time."""

@@ -45,6 +45,8 @@ class Loops:
         self._own_closes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
         self._runs: weakref.WeakSet[Any] = weakref.WeakSet()
         self._originals: list[tuple[Any, str, Any]] = []
+        # Kept from test to test, for most have no use for it.
+        self._trio_run: Any = None
 
     def hold(self, loop: asyncio.AbstractEventLoop) -> None:
         """Sees what is spawned on a loop from now on, until it is closed."""
@@ -91,9 +93,12 @@ class Loops:
     def patch_trio(self) -> Callable[[], None]:
         """The same for `trio.run`, if anybody has imported Trio. What takes it back is returned."""
         trio = sys.modules.get("trio")
-        if trio is not None:
-            self._replace(trio, "run", self._running_wrapped)
-        return _nothing if trio is None else self._unpatch_last
+        if trio is None:
+            return _nothing
+        if self._trio_run is None or self._trio_run.__wrapped__ is not trio.run:
+            self._trio_run = self._running_wrapped(trio.run)
+        self._put(trio, "run", self._trio_run)
+        return self._unpatch_last
 
     def unpatch(self) -> None:
         while self._originals:
@@ -125,9 +130,11 @@ class Loops:
             self._closes(loop, owner)
 
     def _replace(self, where: Any, name: str, make: Callable[[Any], Any]) -> None:
-        original = getattr(where, name)
-        self._originals.append((where, name, original))
-        setattr(where, name, make(original))
+        self._put(where, name, make(getattr(where, name)))
+
+    def _put(self, where: Any, name: str, ours: Any) -> None:
+        self._originals.append((where, name, getattr(where, name)))
+        setattr(where, name, ours)
 
     def _closing_first(self, original: Callable[[asyncio.Runner], None]) -> Callable[[asyncio.Runner], None]:
         @functools.wraps(original)

@@ -92,6 +92,8 @@ class Outcomes:
             if text:
                 item.add_report_section(when, TITLE, text)
             raise
+        if run is None and not self._collected:
+            return
         told = self._finish_phase(item, when, run)
         own_failure = None if run is None else run.own_failure()
         if run is not None and own_failure is not None and _is_ours(own_failure, run):

@@ -70,11 +70,15 @@ class TestRun:
         self._is_sync = False
         self._expected = expected_leaks(item)
         self._seen: set[str] = set()
-        self._policy = replace(settings.policy, on_report=self._told)
         kind = "test" if self._case is None else "case"
         self.owner = Owner(item.nodeid, kind, settings, defined_where(self._function))
         if self._case is not None:
             self.owner.values.append(self._case)
+
+    @functools.cached_property
+    def _policy(self) -> Policy:
+        """That of its scopes. Most tests that are no coroutine functions have none."""
+        return replace(self.settings.policy, on_report=self._told)
 
     @contextmanager
     def wrapped(self, begin_example: Callable[[], None], end_example: Callable[[], None]) -> Generator[None]:
