@@ -42,7 +42,7 @@ from taskscope._backends._ownership import all_tasks
 from taskscope._diagnosis.awaitables import UNKNOWN, is_done, waiter_of
 from taskscope._diagnosis.proof import Held
 from taskscope._diagnosis.reachability import prove
-from taskscope._proving import host_as_held
+from taskscope._host import host_as_held
 
 Wait = Callable[[], Coroutine[Any, Any, Any]]
 

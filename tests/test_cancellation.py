@@ -1161,3 +1161,26 @@ def test_a_real_ctrl_c_interrupts_the_program_as_ever(loop_kind: str, where: str
     survived = "['cancelled', 'survived']" if where == "cancelling" else "['cancelled']"
     assert f"outcomes {survived}" in lines
     assert any("left behind" in line for line in lines)
+
+
+LEFT_TO_THE_INTERPRETER = """
+import asyncio
+from taskscope import TaskScope
+
+async def body():
+    async with TaskScope():
+        asyncio.create_task(asyncio.sleep(1000))
+        await asyncio.Event().wait()
+
+loop = asyncio.new_event_loop()
+task = loop.create_task(body())
+loop.run_until_complete(asyncio.sleep(0))
+"""
+
+
+def test_a_body_that_the_interpreter_destroys_at_its_end_does_no_harm() -> None:
+    done = subprocess.run([sys.executable, "-c", LEFT_TO_THE_INTERPRETER], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "Task was destroyed but it is pending!" in done.stderr, "asyncio tells of it"
+    assert "Exception ignored" not in done.stderr
+    assert "taskscope" not in done.stderr

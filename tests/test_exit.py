@@ -23,7 +23,7 @@ import pytest
 from conftest import Run
 
 from taskscope import Report, TaskLeakError, TaskLeakWarning, TaskScope, hand_off, install
-from taskscope._closing import DESCRIBED_LIMIT
+from taskscope._report import DESCRIBED_LIMIT
 
 LONG = 30.0
 """Seconds that nothing here really takes."""

@@ -7,7 +7,6 @@ import importlib.util
 import pickle
 import sys
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from typing import Any
 
 import anyio.to_process
@@ -557,7 +556,7 @@ def test_each_has_a_program_that_needs_it() -> None:
 @pytest.mark.parametrize("name", USERS)
 def test_they_apply_unless_switched_off(run_asyncio: Run, name: str) -> None:
     async def main(policy: Policy) -> list[Report]:
-        scopes = [by_policy(replace(policy, grace=0.01, on_leak="ignore")) for _ in range(2)]
+        scopes = [by_policy(policy._replace(grace=0.01, on_leak="ignore")) for _ in range(2)]
         for scope in scopes:
             async with scope:
                 await USERS[name]()
@@ -567,7 +566,7 @@ def test_they_apply_unless_switched_off(run_asyncio: Run, name: str) -> None:
     assert first.ok and [record.rule for record in first.ignored] == [f"coroutine={name!r}"]
     assert "for as long as the loop runs" in (first.ignored[0].outcome_detail or "")
     assert second.ok and not second.ignored, "the first one serves the whole loop"
-    first, second = run_asyncio(lambda: main(replace(DEFAULT_POLICY, ignore_builtin=False)))
+    first, second = run_asyncio(lambda: main(DEFAULT_POLICY._replace(ignore_builtin=False)))
     assert [leak.coroutine for leak in first.leaks] == [name.rpartition(".")[2]]
 
 

@@ -32,7 +32,7 @@ from taskscope import (
     Wait,
     install,
 )
-from taskscope._closing import DESCRIBED_LIMIT
+from taskscope._report import DESCRIBED_LIMIT
 
 FRAME = Frame("/srv/shop.py", 12, "Shop.open")
 WAIT = Wait("queue", "Queue.get", "Queue maxsize=1, full", ("other",))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import linecache
-import logging
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -15,14 +14,13 @@ from taskscope._closing import Closing
 from taskscope._diagnosis.safely import error_in_words
 from taskscope._errors import DeadlockError, ScopeTimeoutError, TaskLeakError, TaskLeakWarning
 from taskscope._frames import frame_at
+from taskscope._logger import logger
 from taskscope._policy import Policy
 from taskscope._render.summary import summary
 from taskscope._report import Frame, Report
 
 if TYPE_CHECKING:
     from taskscope._scope import TaskScope
-
-logger = logging.getLogger("taskscope")
 
 RENDER_SECONDS = 1.0
 """How long the text of a report may take. After that a summary is used, for which no source has to be read."""

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import final
 
-from taskscope._closing import DESCRIBED_LIMIT
-from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._diagnosis.proof import NOT_HELD, Held, Proof
 from taskscope._errors import DeadlockError, ScopeTimeoutError
-from taskscope._proving import prove_with_host
-from taskscope._report import TaskRecord
+from taskscope._report import DESCRIBED_LIMIT, TaskRecord
 from taskscope._table import NO_SITE, AnyTask, TaskTable
 from taskscope._watch import BodyWatch
 
@@ -77,6 +74,8 @@ class BodyEnd:
             self._watch.stop()
 
     def _time_is_up(self) -> None:
+        from taskscope._proving import prove_with_host  # as below
+
         self._end(prove_with_host(self._table, self._held))
 
     def _is_stuck(self, proof: Proof) -> None:
@@ -84,6 +83,8 @@ class BodyEnd:
         self._end(proof)
 
     def _end(self, proof: Proof) -> None:
+        from taskscope._diagnosis.diagnosis import Diagnosis  # only where a body is ended is this paid for
+
         self._stop()
         self.fired = True
         rows = self._table.rows

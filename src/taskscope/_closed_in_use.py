@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple, cast, final
 
 from taskscope._backends._backend import Backend, Tracking
 from taskscope._backends._here import backend_here
+from taskscope._closers import closers
 from taskscope._diagnosis.awaitables import is_exactly
 from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._diagnosis.holding import Holding, HoldingSearch, is_stop, tasks_of
@@ -44,10 +45,6 @@ _REMEMBERED: Final = 16
 
 _WAITING_LIMIT: Final = 1_000
 """Tasks that are looked through for one that waits, by way of others, for the one that closes a resource."""
-
-
-closers: Final[weakref.WeakKeyDictionary[AnyTask, deque[int]]] = weakref.WeakKeyDictionary()
-"""Tasks that have closed a resource, or are at it, with the ids of what they have closed last."""
 
 
 class _Holder(NamedTuple):

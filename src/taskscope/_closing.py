@@ -17,14 +17,11 @@ from taskscope._diagnosis.groups import group_name, owning_group
 from taskscope._diagnosis.safely import safe_repr
 from taskscope._left_alone import LeftAlone
 from taskscope._policy import Policy
-from taskscope._report import Finding, TaskRecord
+from taskscope._report import DESCRIBED_LIMIT, Finding, TaskRecord
 from taskscope._table import NO_SITE, AnyTask, Row, TaskTable
 
 if TYPE_CHECKING:
     from taskscope._findings.search import Search
-
-DESCRIBED_LIMIT = 1_000
-"""Leaks beyond this number are cancelled like the others, and counted, but not described."""
 
 PROVEN_LIMIT = 2_000
 """With more leaks than this no proof is looked for: it would hold up the loop for more than a tenth of a second."""

@@ -7,13 +7,12 @@ import concurrent.futures
 from contextlib import suppress
 
 from taskscope._backends._here import backend_here, running_trio
-from taskscope._closing import DESCRIBED_LIMIT
 from taskscope._diagnosis.awaitables import fields
 from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._diagnosis.proof import Proof
 from taskscope._diagnosis.safely import safe_repr
 from taskscope._off import is_off
-from taskscope._report import Report, TaskRecord
+from taskscope._report import DESCRIBED_LIMIT, Report, TaskRecord
 from taskscope._table import NO_SITE, AnyTask
 
 _KEPT = "_taskscope_deadlocked"

@@ -1,12 +1,8 @@
-"""What a scope does with what it finds, and the words for that.
-
-The pytest plugin's options are made from these at each start of pytest, so nothing else of this package is imported.
-"""
+"""What a scope does with what it finds, and the words for that."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 if TYPE_CHECKING:
     from taskscope._arguments import OnLeak, OnReport
@@ -33,8 +29,7 @@ TASKS_ONLY: frozenset[Find] = frozenset({"tasks"})
 """What a scope looks for unless it is told to look for more. There is no other set that is equal to it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """What a scope does with what it finds. Built by `check_policy` of `_arguments`, never changed afterwards."""
 
     grace: float = 0.2

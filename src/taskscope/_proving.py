@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable
 from typing import Any
 
 from taskscope import _proving_on_trio
 from taskscope._backends import _asyncio as backend
-from taskscope._closed_in_use import Accusation, closers
-from taskscope._diagnosis.host import frames_held_on_trio, held_now, own_coroutines
-from taskscope._diagnosis.proof import NOT_HELD, Held, Proof
+from taskscope._closed_in_use import Accusation
+from taskscope._closers import closers
+from taskscope._diagnosis.host import own_coroutines
+from taskscope._diagnosis.proof import Held, Proof
 from taskscope._diagnosis.reachability import prove
-from taskscope._diagnosis.registries import callbacks_of, registries_of_anyio, registries_of_asyncio
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.untraced import untraced
 from taskscope._table import AnyTask, TaskTable
@@ -49,20 +48,6 @@ def prove_with_host(table: TaskTable, held: Held) -> Proof:
         return _proving_on_trio.prove_with_host(table, held)
     tasks = [task for task in (*table.pending(), table.host) if task is not None and backend.where_it_waits(task)]
     return _prove(tasks, (), id(table.host), held)
-
-
-def host_as_held(table: TaskTable) -> Held:
-    """How the running task is held, beside by its running and by its table.
-
-    To be called by a coroutine that has ended when the task waits, or takes part in no more than a step.
-    """
-    if table.backend.name != backend.name:
-        frames = frames_held_on_trio(table.backend.current_task(), sys._getframe(2))  # pyright: ignore[reportPrivateUsage]
-        return NOT_HELD._replace(frames=frames)
-    aside = backend.running_tracking().ownership.aside
-    registries = callbacks_of((*registries_of_asyncio(), *registries_of_anyio(), aside, closers))
-    # No variables here: they would hold the task and its frame once more.
-    return held_now(backend.current_task(), sys._getframe(2), registries)  # pyright: ignore[reportPrivateUsage]
 
 
 def prove_all(keepers: Iterable[object]) -> tuple[Proof, list[AnyTask], int]:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from taskscope._backends._backend import Backend
-from taskscope._closed_in_use import Accusation, closers
+from taskscope._closed_in_use import Accusation
+from taskscope._closers import closers
 from taskscope._diagnosis.host import frames_as_held, own_coroutines
 from taskscope._diagnosis.proof import Held, Proof
 from taskscope._diagnosis.stack import task_chain

@@ -8,6 +8,9 @@ from typing import Any, Literal, final
 FORMAT_VERSION = 1
 """Version of the layout of `Report.to_dict`. It changes when a key is renamed, removed or changes its meaning."""
 
+DESCRIBED_LIMIT = 1_000
+"""Leaks beyond this number are cancelled like the others, and counted, but not described."""
+
 Phase = Literal["exit", "body", "loop"]
 Verdict = Literal["deadlocked", "blocked", "sleeping", "io", "joining", "runnable"]
 Outcome = Literal["cancelled", "finished", "failed", "survived"]

@@ -13,27 +13,23 @@ from operator import is_
 from types import CodeType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, final
 
-from taskscope._acting import act, tell_of_abandoned
 from taskscope._arguments import OnLeak, OnReport, check_name, check_policy
 from taskscope._backends._backend import Backend, Tracking
 from taskscope._backends._here import backend_here
-from taskscope._closing import DESCRIBED_LIMIT, Claims, Closing
-from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._diagnosis.safely import safe_repr
 from taskscope._errors import TaskScopeError
-from taskscope._exit_report import exit_report, missed_closings, records_of_given
 from taskscope._handing import backend_for
 from taskscope._ignore import Ignore
-from taskscope._left_alone import LeftAlone
-from taskscope._lost import describe_loss, recover_tasks
 from taskscope._off import is_off
 from taskscope._policy import DEFAULT_POLICY, TASKS_ONLY, Find, OuterGroups, Policy, SpawnSite
-from taskscope._report import Report, TaskRecord
+from taskscope._report import DESCRIBED_LIMIT, Report, TaskRecord
 from taskscope._site import note_nothing, note_stack
 from taskscope._table import NO_SITE, AnyTask, Note, Row, TaskTable, set_tag, tag
 
 if TYPE_CHECKING:
     from taskscope._body import BodyEnd
+    from taskscope._closing import Claims, Closing
+    from taskscope._diagnosis.diagnosis import Diagnosis
     from taskscope._findings.search import ClaimsThings, Search
     from taskscope._handing import Task
 
@@ -88,7 +84,8 @@ class TaskScope:
         DeadlockError: On leaving, when `watch` has found that the body could never go on.
     """
 
-    # What most scopes never change stays with the class: one that is clean should cost next to nothing.
+    # What most scopes never change stays with the class, and what only the others need is imported where they need it:
+    # one that is clean should cost next to nothing.
     _state: Literal["new", "open", "closing", "closed", "off"] = "new"
     _report: Report | None = None
     _closings_missed = 0  # on its loop, when it ended
@@ -184,16 +181,24 @@ class TaskScope:
                 )
             if self._is_given_up:
                 raise TaskScopeError(f"root scope {self.name!r} was uninstalled without a judgement: use aclose()")
-            coverage = () if self._search is None else self._search.coverage
-            coverage = (*coverage, *missed_closings(self._closings_missed))
-            self._report = Report(self.name, spawned=self._table.spawned, coverage=coverage)
+            self._report = self._clean_report()
         return self._report
+
+    def _clean_report(self) -> Report:
+        coverage = () if self._search is None else self._search.coverage
+        if self._closings_missed:
+            from taskscope._exit_report import missed_closings
+
+            coverage = (*coverage, *missed_closings(self._closings_missed))
+        return Report(self.name, spawned=self._table.spawned, coverage=coverage)
 
     def snapshot(self) -> Report:
         """A report of the tagged tasks alive now, as its `leaks`, in phase `"body"`. Changes nothing."""
         return self._report_now(self._table.pending())
 
     def _report_now(self, pending: list[AnyTask]) -> Report:
+        from taskscope._diagnosis.diagnosis import Diagnosis
+
         host = self._table.host
         diagnosis = Diagnosis([*pending, *([] if self._table.closed or host is None else [host])])
         return Report(
@@ -242,7 +247,7 @@ class TaskScope:
         if self._open():
             self._token = set_tag(self._table)
             if self._body_end is not None:
-                from taskscope._proving import host_as_held
+                from taskscope._host import host_as_held
 
                 held = host_as_held(self._table)  # not among the arguments, where the host would be held once more
                 self._body_end.enter(held._replace(frames=(*held.frames, *[0] * self._given)))
@@ -383,6 +388,9 @@ class TaskScope:
         self._tracking.release()
 
     async def _end(self, exc: BaseException | None, excused: Iterable[AnyTask] = ()) -> None:
+        from taskscope._acting import act
+        from taskscope._closing import Closing
+
         closing = Closing(self._table, self._policy, excused, self._claims, self._search)
         try:
             lost = self._look_for_lost(closing)
@@ -397,6 +405,12 @@ class TaskScope:
 
     def _abandon(self, exc: GeneratorExit) -> None:
         """The body's coroutine is being closed, so nothing can be awaited: cancel, and tell what is known."""
+        if sys.is_finalizing():  # nobody runs a cancelled task any more, and nothing can be imported to tell of it
+            self._shut()
+            return
+        from taskscope._acting import tell_of_abandoned
+        from taskscope._left_alone import LeftAlone
+
         left = LeftAlone(self._table, self._policy, None)
         pending = [task for task in self._table.pending() if not left.takes_by_rule(task)]
         findings = () if self._search is None else self._search.end_at_once()
@@ -421,6 +435,8 @@ class TaskScope:
         intact = self._is_tracking_intact()
         if intact and not self._policy.scan:
             return None
+        from taskscope._lost import describe_loss, recover_tasks
+
         assert self._tracking is not None
         recovered = recover_tasks(self._table, self._tracking, {*closing.excused, *(self._inherited or ())})
         if intact and self._search is not None:
@@ -428,6 +444,8 @@ class TaskScope:
         return None if intact else describe_loss(self._tracking, len(recovered))
 
     def _make_report(self, closing: Closing, lost: str | None) -> Report:
+        from taskscope._exit_report import exit_report, records_of_given
+
         given = () if self._handed_off is None else records_of_given(self._table.backend, self._handed_off)
         return exit_report(self._table, closing, self._body_end, given, self._inherited or {}, lost)
 

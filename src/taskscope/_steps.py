@@ -76,7 +76,7 @@ class ScopedSteps:
         end = self._scope._body_end  # pyright: ignore[reportPrivateUsage]
         table.host = table.backend.current_task()
         if end is not None:
-            from taskscope._proving import host_as_held
+            from taskscope._host import host_as_held
 
             held = host_as_held(table)
             end.enter(held)

@@ -8,7 +8,6 @@ from typing import final
 
 from taskscope._backends._budget import SHARE_OF_WATCHES
 from taskscope._diagnosis.proof import NOT_HELD, Held, Proof
-from taskscope._proving import prove_with_host
 from taskscope._table import AnyTask, TaskTable
 
 
@@ -42,6 +41,8 @@ class BodyWatch:
         budget = self._backend.running_tracking().budget
         now = self._backend.time()
         if self._waited_for and self._waited_for == before and now >= budget.next_look:
+            from taskscope._proving import prove_with_host  # only who waits that long pays for the import
+
             started = time.thread_time()  # on a busy machine a look takes longer, and costs no more
             proof = prove_with_host(self._table, self._held)
             if id(self._host) in proof.stuck:

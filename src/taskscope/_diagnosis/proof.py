@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 
@@ -26,8 +25,7 @@ class Held(NamedTuple):
 NOT_HELD: Final = Held(0, 0, 0, ())
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(NamedTuple):
     """What the search found.
 
     Attributes:

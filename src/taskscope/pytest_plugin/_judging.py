@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -38,9 +37,9 @@ async def judge(
     tell: gets the report, if there is anything to tell.
     search: is finished.
     """
-    policy = replace(owner.settings.policy, on_report=partial(tell, owner))
+    policy = owner.settings.policy._replace(on_report=partial(tell, owner))
     if search is None:
-        policy = replace(policy, find=TASKS_ONLY)
+        policy = policy._replace(find=TASKS_ONLY)
     else:
         search.claims = None if claims is None else claims.things
     scope = TaskScope._of(  # pyright: ignore[reportPrivateUsage]

@@ -12,8 +12,8 @@ from typing import cast, final
 
 import pytest
 
-from taskscope._acting import logger
 from taskscope._errors import TaskLeakWarning
+from taskscope._logger import logger
 from taskscope._report import Report, TaskRecord
 from taskscope.pytest_plugin._findings import Counts, Finding
 from taskscope.pytest_plugin._owners import Owner

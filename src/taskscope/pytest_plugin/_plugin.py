@@ -41,7 +41,8 @@ class Enforcement:
         self._fixtures: dict[Any, Owner] = {}
         self._run: TestRun | None = None
         if self._settings.default.policy.watch is not None:
-            importlib.import_module("taskscope._body")  # or the first test would, on its loop, which may be slow to
+            for needed in ("_body", "_host"):  # or the first test would, on its loop, which may be slow to
+                importlib.import_module(f"taskscope.{needed}")
         self._loops.patch()
 
     def pytest_unconfigure(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Set
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, final
 
 from taskscope._backends import _asyncio
@@ -28,7 +27,7 @@ def looking_only_for(policy: Policy, words: Set[Find]) -> Policy:
     if policy.find is TASKS_ONLY:
         return policy
     found = policy.find & words | TASKS_ONLY
-    return replace(policy, find=TASKS_ONLY if found == TASKS_ONLY else found)
+    return policy._replace(find=TASKS_ONLY if found == TASKS_ONLY else found)
 
 
 def looking_not_for(policy: Policy, words: Set[Find]) -> Policy:

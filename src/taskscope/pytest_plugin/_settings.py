@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -19,8 +18,7 @@ MARKER = "taskscope"
 LEAKS_MARKER = "taskscope_leaks"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What holds for a test or a fixture.
 
     Attributes:
@@ -32,8 +30,7 @@ class Settings:
     on_leak: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(NamedTuple):
     """The leaks that a test says it has: globs of qualified names, and those of them that must have been seen."""
 
     coroutines: tuple[str, ...]
@@ -84,7 +81,7 @@ class SettingsOfSession:
             found = _settings({**self._arguments, **_about_processes(ours), **ours}, f"{item.nodeid}: taskscope marker")
             if "ignore" in ours:
                 both = (*self.default.policy.ignore, *found.policy.ignore)
-                found = replace(found, policy=replace(found.policy, ignore=both))
+                found = found._replace(policy=found.policy._replace(ignore=both))
             self._of_markers[key] = found
         return found
 
@@ -141,7 +138,7 @@ def _settings(arguments: Mapping[str, Any], where: str) -> Settings:
         policy = check_policy(**policy_arguments)
     except (TypeError, ValueError) as error:
         raise pytest.UsageError(f"{where}: {error}") from None
-    policy = replace(policy, on_leak="ignore", ignore_builtin=ignore_builtin)
+    policy = policy._replace(on_leak="ignore", ignore_builtin=ignore_builtin)
     if on_leak == "summary":  # which looks, and changes nothing
-        policy = replace(policy, cancels=False, timeout=None, watch=None)
+        policy = policy._replace(cancels=False, timeout=None, watch=None)
     return Settings(policy, on_leak)

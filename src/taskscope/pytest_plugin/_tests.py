@@ -8,14 +8,12 @@ import inspect
 import unittest
 from collections.abc import Callable, Collection, Coroutine, Generator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import pytest
 
 from taskscope._backends import _asyncio
 from taskscope._backends._here import backend_here
-from taskscope._closing import Claims
 from taskscope._decorator import defined_where
 from taskscope._policy import TASKS_ONLY, Find, Policy
 from taskscope._report import Report, TaskRecord
@@ -28,6 +26,9 @@ from taskscope.pytest_plugin._loops import Loops
 from taskscope.pytest_plugin._owners import Owner, tagged
 from taskscope.pytest_plugin._searches import WITHOUT_LOOP, looking_not_for, looking_only_for
 from taskscope.pytest_plugin._settings import Settings, expected_leaks
+
+if TYPE_CHECKING:
+    from taskscope._closing import Claims
 
 CoroutineFunction = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -78,7 +79,7 @@ class TestRun:
     @functools.cached_property
     def _policy(self) -> Policy:
         """That of its scopes. Most tests that are no coroutine functions have none."""
-        return replace(self.settings.policy, on_report=self._told)
+        return self.settings.policy._replace(on_report=self._told)
 
     @contextmanager
     def wrapped(self, begin_example: Callable[[], None], end_example: Callable[[], None]) -> Generator[None]:
@@ -264,7 +265,7 @@ class TestRun:
             self.ended_early = report
             if self._policy.watch is not None and handle_of(self._function) is not None:
                 # Hypothesis runs examples that fail again, hundreds of times where it looks for the smallest.
-                self._policy = replace(self._policy, watch=min(self._policy.watch, WATCH_AGAIN))
+                self._policy = self._policy._replace(watch=min(self._policy.watch, WATCH_AGAIN))
         else:
             self._tell(self.owner, report)
 

@@ -1,0 +1,8 @@
+"""Where taskscope logs."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+logger: Final = logging.getLogger("taskscope")
