@@ -80,6 +80,10 @@ class Owner:
         assert task is not None
         self.table_on(_asyncio).take(task)
 
+    def is_empty(self) -> bool:
+        """Whether it has no task, not even one that has ended, and looks for nothing else."""
+        return not self.searches.are_any() and not any(table.rows for table in self._tables())
+
     def pending(self) -> list[AnyTask]:
         return [task for table in self._tables() for task in table.pending()]
 

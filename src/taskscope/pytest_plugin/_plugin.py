@@ -160,6 +160,8 @@ class Enforcement:
         if self._run is not None:
             owners.append(self._run.owner)
         for owner in owners:
+            if owner.is_empty():
+                continue
             tasks = owner.pending_on(loop)
             if tasks or loop in owner.searches.loops():
                 with self._our_time():

@@ -80,6 +80,9 @@ class Searches:
     def pop_outside(self) -> Search | None:
         return self._by_run.pop(_OUTSIDE, None)
 
+    def are_any(self) -> bool:
+        return bool(self._by_run)
+
     def loops(self) -> list[asyncio.AbstractEventLoop]:
         """The loops of asyncio's with a search that nobody has taken out."""
         return [run for run in self._by_run if isinstance(run, asyncio.AbstractEventLoop)]
