@@ -74,7 +74,7 @@ class BodyEnd:
             self._watch.stop()
 
     def _time_is_up(self) -> None:
-        from taskscope._proving import prove_with_host  # as below
+        from taskscope._proving import prove_with_host  # only where a body is ended is this paid for
 
         self._end(prove_with_host(self._table, self._held))
 
@@ -83,7 +83,7 @@ class BodyEnd:
         self._end(proof)
 
     def _end(self, proof: Proof) -> None:
-        from taskscope._diagnosis.diagnosis import Diagnosis  # only where a body is ended is this paid for
+        from taskscope._diagnosis.diagnosis import Diagnosis
 
         self._stop()
         self.fired = True
