@@ -95,6 +95,7 @@ OURS = "taskscope/pytest_plugin"
 MODULES_WHEN_OFF = [
     "taskscope",
     "taskscope._off",
+    "taskscope._policy",
     "taskscope.pytest_plugin",
     "taskscope.pytest_plugin._entry",
     "taskscope.pytest_plugin._options",

@@ -8,10 +8,6 @@ from pathlib import Path
 import pytest
 from plugin.many import Start, run_many
 
-from taskscope._arguments import check_policy
-from taskscope._policy import DEFAULT_POLICY, FIND
-from taskscope.pytest_plugin._options import OPTIONS, Option
-
 HAS_NATIVE_TABLES = pytest.version_tuple >= (9, 0)
 
 # Prints what holds for each test, as the plugin itself sees it.
@@ -60,31 +56,6 @@ CHOSEN = {
     "ignore": ["coroutine='Client._read' -- it ends with the loop", "task='a b' -- why not"],
 }
 TEST = "def test_it():\n    pass\n"
-
-
-def _allowed(option: Option) -> tuple[str, ...]:
-    """The words that may be given for an option of this kind."""
-    return tuple(option.kind.allowed.removeprefix("one of ").split(", "))
-
-
-def test_defaults_are_those_of_a_scope() -> None:
-    # but for `watch`, which a scope does not do by itself
-    found = {option.name: option.default for option in OPTIONS if option.name != "watch"}
-    find = found.pop("find")
-    assert found == {name: getattr(DEFAULT_POLICY, name) for name in found}
-    assert set(find) == DEFAULT_POLICY.find
-
-
-def test_words_are_those_of_a_scope() -> None:
-    options = {option.name: option for option in OPTIONS}
-    assert options["find"].kind.parse(" ".join(FIND)) == FIND
-    for name, others in (("on_leak", {"summary"}), ("outer_groups", set[str]()), ("spawn_site", set[str]())):
-        words = _allowed(options[name])
-        with pytest.raises(ValueError) as refused:
-            check_policy(**{name: "nothing of the kind"})  # type: ignore[arg-type]
-        assert {word for word in words if f"'{word}'" not in str(refused.value)} == others
-        assert str(refused.value).count("', '") == len(words) - len(others) - 1
-
 
 AS_INI = """\
 taskscope = true

@@ -1,4 +1,4 @@
-"""What a scope does with what it finds, and the words for that."""
+"""What a scope does with what it finds, and the words for that. Each start of pytest imports it, for the options."""
 
 from __future__ import annotations
 

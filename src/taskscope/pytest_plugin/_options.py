@@ -1,33 +1,23 @@
 """The plugin's options, in the ini file and on the command line.
 
-At each start of pytest these are made, also where the plugin is not switched on: they cost it next to nothing. That is
-why what they have in common with the arguments of a scope stands here once more, and no class here is a dataclass.
+At each start of pytest these are made, also where the plugin is not switched on: they are to cost it next to nothing.
+That is why no class here is a dataclass, and nothing is imported that imports much.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast, get_args
 
 import pytest
+
+from taskscope._policy import DEFAULT_POLICY, FIND, OnLeakName, OuterGroups, SpawnSite
 
 SWITCH: Final = "taskscope"
 PREFIX: Final = "taskscope_"
 REPORT: Final = "--taskscope-report"
-ON_LEAK: Final[tuple[str, ...]] = ("raise", "warn", "log", "ignore", "summary")
-
-_BESIDE_TASKS: Final = (
-    "timers",
-    "generators",
-    "executor",
-    "threads",
-    "processes",
-    "servers",
-    "transports",
-    "unretrieved",
-    "untracked",
-)
+ON_LEAK: Final[tuple[str, ...]] = (*get_args(OnLeakName), "summary")
 
 
 def _seconds(text: str) -> float:
@@ -97,10 +87,7 @@ _SECONDS_OR_NONE: Final = Kind(_seconds_or_none, "none or a number of seconds >=
 _SOME_SECONDS_OR_NONE: Final = Kind(_some_seconds_or_none, "none or a number of seconds > 0", "SECONDS")
 TRUTH: Final = Kind(_truth, "true or false", "TRUTH")
 _FIND: Final = Kind(
-    _some_of("tasks", *_BESIDE_TASKS),
-    f"words out of tasks, {', '.join(_BESIDE_TASKS)}, with spaces or commas between them",
-    "WHAT,...",
-    takes_list=True,
+    _some_of(*FIND), f"words out of {', '.join(FIND)}, with spaces or commas between them", "WHAT,...", takes_list=True
 )
 
 
@@ -146,20 +133,20 @@ OPTIONS: Final = (
         _words(*ON_LEAK),
         "what to do about leaks: raise (the test fails), warn (in the warnings summary), log, ignore, or summary (no"
         " test fails, all is told at the end: for the first run of a big suite)",
-        "raise",
+        DEFAULT_POLICY.on_leak,
     ),
     Option(
         "grace",
         _SECONDS,
         "seconds that tasks have to end by themselves when a test has ended",
-        0.2,
+        DEFAULT_POLICY.grace,
     ),
-    Option("cancel_timeout", _SECONDS, "seconds that cancelled tasks have to end", 1.0),
+    Option("cancel_timeout", _SECONDS, "seconds that cancelled tasks have to end", DEFAULT_POLICY.cancel_timeout),
     Option(
         "timeout",
         _SECONDS_OR_NONE,
         "seconds that the body of an async test has, or none",
-        None,
+        DEFAULT_POLICY.timeout,
     ),
     Option(
         "watch",
@@ -169,40 +156,40 @@ OPTIONS: Final = (
     ),
     Option(
         "outer_groups",
-        _words("leak", "transfer"),
+        _words(*get_args(OuterGroups)),
         "what a task is that was spawned into a task group from outside the test, unless a fixture has the group: leak"
         " or transfer",
-        "leak",
+        DEFAULT_POLICY.outer_groups,
     ),
     Option(
         "find",
         _FIND,
-        f"what else is looked for, beside tasks: {', '.join(_BESIDE_TASKS)}",
-        ("tasks",),
+        f"what else is looked for, beside tasks: {', '.join(FIND[1:])}",
+        tuple(sorted(DEFAULT_POLICY.find)),
     ),
     Option(
         "end_processes",
         TRUTH,
         "whether processes that are found are terminated, with processes in find: true or false",
-        False,
+        DEFAULT_POLICY.end_processes,
     ),
     Option(
         "scan",
         TRUTH,
         "also look for tasks made without the task factory, among all of the loop: true or false",
-        False,
+        DEFAULT_POLICY.scan,
     ),
     Option(
         "spawn_site",
-        _words("site", "stack", "off"),
+        _words(*get_args(SpawnSite)),
         "what is noted where a task is spawned: site (the line), stack (all callers, slower) or off",
-        "site",
+        DEFAULT_POLICY.spawn_site,
     ),
     Option(
         "ignore_builtin",
         TRUTH,
         "whether tasks of libraries that live as long as the loop by design are left alone: true or false",
-        True,
+        DEFAULT_POLICY.ignore_builtin,
     ),
 )
 
