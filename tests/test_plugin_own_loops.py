@@ -82,6 +82,34 @@ FILES = {
 
         def test_next(loop, server):
             loop.run_until_complete(asyncio.sleep(0))
+
+        class Client:
+            def start(self):
+                self.task = asyncio.create_task(forever())
+
+            def stop(self):
+                self.task.cancel()
+
+        @pytest.fixture
+        def client():
+            client = Client()
+            yield client
+            client.stop()
+
+        @pytest.fixture
+        def own_loop():
+            loop = asyncio.new_event_loop()
+            yield loop
+            loop.close()
+
+        async def start(client):
+            client.start()
+
+        def test_loop_goes_before_its_fixture(client, own_loop):
+            own_loop.run_until_complete(start(client))
+
+        def test_loop_goes_after_its_fixture(own_loop, client):
+            own_loop.run_until_complete(start(client))
         """,
 }
 
@@ -115,6 +143,17 @@ def test_what_is_left_on_a_loop_of_its_own_is_told(run: Run, test: str) -> None:
 def test_what_is_ended_in_time_is_not(run: Run, test: str) -> None:
     assert run.outcomes()[test] == "passed", run.output
     assert run.findings_of(test) == []
+
+
+def test_why_a_fixture_cannot_end_what_it_has_is_told(run: Run) -> None:
+    test = "test_loop_goes_before_its_fixture"
+    (finding,) = run.findings_of(test)
+    assert finding["owner"] == "fixture client"
+    (leak,) = finding["report"]["leaks"]
+    why = "its event loop is closed before fixture client is torn down, which is too late to end it"
+    assert leak["outcome_detail"] == why
+    assert f"cancelled: {why}" in " ".join(run.phase(test, "teardown").text.split())
+    assert run.findings_of("test_loop_goes_after_its_fixture") == []
 
 
 def test_a_loop_gets_back_what_it_had_as_its_own_close() -> None:

@@ -7,12 +7,14 @@ import functools
 import importlib
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, final
 
 import pytest
 
 from taskscope._decorator import defined_where
 from taskscope._diagnosis.opaque import class_of, module_of
+from taskscope._report import Report, TaskRecord
 from taskscope.pytest_plugin._claims import ClaimsOf
 from taskscope.pytest_plugin._fixtures import Judge, with_steps
 from taskscope.pytest_plugin._judging import judge_from_outside, judge_on
@@ -164,12 +166,25 @@ class Enforcement:
                 continue
             tasks = owner.pending_on(loop)
             if tasks or loop in owner.searches.loops():
+                is_early = owner.kind == "fixture" and not owner.is_judged
                 with self._our_time():
-                    judge_on(loop, owner, tasks, None, self.outcomes.collect)
+                    judge_on(loop, owner, tasks, None, self._collect_early if is_early else self.outcomes.collect)
             owner.let_ended_go()
+
+    def _collect_early(self, owner: Owner, report: Report) -> None:
+        """Takes what a fixture has left on a loop that is closed before the fixture is torn down."""
+        why = f"its event loop is closed before {owner.name} is torn down, which is too late to end it"
+        self.outcomes.collect(
+            owner,
+            replace(report, leaks=_because(report.leaks, why), survivors=_because(report.survivors, why)),
+        )
 
     def _our_time(self) -> AbstractContextManager[None]:
         return nullcontext() if self._run is None else self._run.time.spent()
 
     def _wrap_main(self, main: CoroutineFunction) -> CoroutineFunction:
         return main if self._run is None else self._run.wrap_main(main)
+
+
+def _because(records: tuple[TaskRecord, ...], why: str) -> tuple[TaskRecord, ...]:
+    return tuple(replace(record, outcome_detail=record.outcome_detail or why) for record in records)
