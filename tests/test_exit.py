@@ -524,6 +524,7 @@ def refuse(*args: object, **kwargs: object) -> NoReturn:
 @pytest.mark.parametrize("on_leak", ["raise", "log"])
 def test_an_exit_uses_nothing_that_tests_replace(run: Run, on_leak: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
+        loop = asyncio.get_running_loop()
         release = asyncio.Event()
         caught = pytest.raises(TaskLeakError) if on_leak == "raise" else contextlib.nullcontext()
         with monkeypatch.context() as patch, caught:
@@ -541,11 +542,16 @@ def test_an_exit_uses_nothing_that_tests_replace(run: Run, on_leak: Any, monkeyp
                     "create_task",
                     "ensure_future",
                     "timeout",
+                    "get_running_loop",
+                    "Task",
+                    "TaskGroup",
                 ):
                     patch.setattr(asyncio, name, refuse)
                     if hasattr(asyncio.tasks, name):
                         patch.setattr(asyncio.tasks, name, refuse)
                 patch.setattr(time, "sleep", refuse)
+                if hasattr(loop, "__dict__"):
+                    patch.setattr(loop, "call_at", refuse)
         assert outcomes(scope.report) == {"stubborn": "survived", "obedient": "cancelled"}
         assert late(scope.report) == {"late": "finished"}
         release.set()
@@ -651,6 +657,18 @@ class JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-ty
 def run_in_virtual_time(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(main())
+
+
+def test_in_virtual_time_nobody_looks_at_a_body() -> None:
+    """Each look would be a time to jump to, and a body that sleeps long would take long."""
+
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        async with TaskScope(watch=0.25, timeout=10_000):
+            await asyncio.sleep(3600)
+            assert [timer.when() for timer in loop._scheduled] == [11_000.0], "its timeout alone"
+
+    run_in_virtual_time(main)
 
 
 def test_in_virtual_time_the_grace_goes_by_the_loops_clock() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import gc
 import threading
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -1067,3 +1068,12 @@ class TestTheTable:
         assert max(counts[1::2]) <= 128
         assert report.ok
         assert report.spawned == 2_000
+
+
+def test_a_clock_that_stands_is_not_moved_by_looks_at_the_body() -> None:
+    async def main() -> float:
+        async with TaskScope(watch=0.01):
+            await trio.to_thread.run_sync(time.sleep, 0.05)
+            return trio.current_time()
+
+    assert trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0)) == 0

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
+from asyncio import base_events
 from collections.abc import Awaitable, Callable, Container, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context
 from functools import partial
 from typing import Any, Final, TypeVar, final
 
+from taskscope._backends import _watchdog
 from taskscope._backends._anyio import is_shielded, spare_siblings
 from taskscope._backends._asyncio_clock import AsyncioClock
 from taskscope._backends._cycles import cancel_by_waking, cancel_here
 from taskscope._backends._factory import LoopTracking, tracking_of
 from taskscope._backends._ownership import all_tasks as all_tasks
-from taskscope._backends._ownership import running_task
+from taskscope._backends._ownership import running_loop, running_task
 from taskscope._backends._ownership import task_context as task_context
 from taskscope._backends._watchdog import call_in, release, start_thread, watchdog_if_needed
 from taskscope._backends._watchdog import one_turn as one_turn
@@ -36,7 +38,7 @@ Cancelled: Final = asyncio.CancelledError
 
 
 def running_tracking() -> LoopTracking:
-    return tracking_of(asyncio.get_running_loop())
+    return tracking_of(running_loop())
 
 
 def tracking_of_task(task: AnyTask) -> LoopTracking:
@@ -44,7 +46,7 @@ def tracking_of_task(task: AnyTask) -> LoopTracking:
 
 
 def current_task() -> AnyTask | None:
-    return running_task(asyncio.get_running_loop())
+    return running_task(running_loop())
 
 
 def is_task(obj: object) -> bool:
@@ -132,7 +134,7 @@ def cancel(task: AnyTask, host: AnyTask) -> tuple[bool, int]:
 
 def _cancel(task: AnyTask) -> bool:
     loop = task.get_loop()
-    if loop is asyncio.get_running_loop():
+    if loop is running_loop():
         cancel_here(task)
         return True
     if not loop.is_running():
@@ -232,20 +234,27 @@ def protected(work: Coroutine[Any, Any, T]) -> Awaitable[T]:
 
 
 def new_clock() -> AsyncioClock:
-    return AsyncioClock(asyncio.get_running_loop())
+    return AsyncioClock(running_loop())
 
 
 def time() -> float:
-    return asyncio.get_running_loop().time()
+    return running_loop().time()
 
 
 def call_at(when: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
-    return asyncio.get_running_loop().call_at(when, callback)
+    return _watchdog.call_at(running_loop(), when, callback)
+
+
+def is_clock_virtual() -> bool:
+    loop = running_loop()
+    if "time" in getattr(loop, "__dict__", ()):
+        return True
+    return type(loop).time is not base_events.BaseEventLoop.time and not type(loop).__module__.startswith("uvloop")
 
 
 def call_after_turns(turns: int, callback: Callable[[], object]) -> None:
     if turns:
-        asyncio.get_running_loop().call_soon(call_after_turns, turns - 1, callback, context=Context())
+        running_loop().call_soon(call_after_turns, turns - 1, callback, context=Context())
     else:
         callback()
 
@@ -255,7 +264,7 @@ async def timers_gone(timers: list[asyncio.TimerHandle]) -> None:
 
 
 async def called_back(work: Callable[[asyncio.Future[None]], T]) -> T | None:
-    loop = asyncio.get_running_loop()
+    loop = running_loop()
     done = loop.create_future()
     results: list[T] = []
 
@@ -271,7 +280,7 @@ async def called_back(work: Callable[[asyncio.Future[None]], T]) -> T | None:
 
 
 async def off_loop(work: Callable[[], T], seconds: float) -> T | None:
-    loop = asyncio.get_running_loop()
+    loop = running_loop()
     done = loop.create_future()
     results: list[T] = []
 
@@ -288,7 +297,7 @@ async def off_loop(work: Callable[[], T], seconds: float) -> T | None:
     timer = None
     try:
         if watchdog is None:
-            timer = loop.call_at(loop.time() + seconds, release, done)
+            timer = _watchdog.call_at(loop, loop.time() + seconds, release, done)
             await done
         else:
             watchdog.watch(partial(release, done))
@@ -308,7 +317,7 @@ async def off_loop(work: Callable[[], T], seconds: float) -> T | None:
 
 async def within(works: list[Coroutine[Any, Any, object]], seconds: float) -> list[BaseException | None]:
     # Not through the factory, the user's or ours: these are no tasks of a program's.
-    loop = asyncio.get_running_loop()
+    loop = running_loop()
     tasks: list[AnyTask] = [asyncio.Task(work, loop=loop, name="taskscope closes") for work in works]
     clock = new_clock()
     await clock.wait_ended(tasks, clock.time() + seconds)

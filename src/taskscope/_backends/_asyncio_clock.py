@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import final
 
-from taskscope._backends._watchdog import Watchdog, call_in, one_turn, release, watchdog_if_needed
+from taskscope._backends._watchdog import Watchdog, call_at, call_in, one_turn, release, watchdog_if_needed
 from taskscope._table import AnyTask
 
 PATIENCE = 0.2
@@ -66,7 +66,7 @@ class _Wait:
     async def until(self, deadline: float, watchdog: Watchdog | None) -> None:
         if not self._left:
             return
-        timer = self._loop.call_at(deadline, release, self._released)
+        timer = call_at(self._loop, deadline, release, self._released)
         try:
             for task in self._tasks:
                 self._attach(task)

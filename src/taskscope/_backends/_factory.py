@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, final
 
 from taskscope._backends._budget import Budget
 from taskscope._backends._calls import may_call
-from taskscope._backends._ownership import Owner, Ownership, current_task
+from taskscope._backends._ownership import Owner, Ownership, current_task, running_loop
 from taskscope._diagnosis.safely import safe_repr
 from taskscope._site import CREATE_TASK, GROUP_CREATE_TASK, cut, note_site, user_frame
 from taskscope._table import NO_SITE, AnyTask, Row, TaskTable, tag
@@ -281,7 +281,7 @@ def _chained_factory(ownership: Ownership, theirs: Factory) -> Factory:
 
 def _eager_factory(ownership: Ownership, theirs: Callable[..., Any]) -> Factory:
     def construct(coro: Coroutine[Any, Any, Any], **kwargs: Any) -> Any:
-        loop = kwargs.get("loop") or asyncio.get_running_loop()
+        loop = kwargs.get("loop") or running_loop()
         task = _spawn(ownership, loop, kwargs.get("context"), functools.partial(theirs, coro, **kwargs))
         _fold_source_traceback(task, bare=False)
         return task

@@ -14,7 +14,8 @@ import trio
 from trio.lowlevel import Task
 
 from taskscope._backends._trio_cancelling import stand_in_of, take_over
-from taskscope._backends._trio_clock import Outcomes, TrioClock, is_clock_virtual, outcome_seen
+from taskscope._backends._trio_clock import Outcomes, TrioClock, outcome_seen
+from taskscope._backends._trio_clock import is_clock_virtual as is_clock_virtual
 from taskscope._backends._trio_tracking import TrioTracking, run_context, tracking_of_run
 from taskscope._backends._trio_tracking import running_tracking as running_tracking
 from taskscope._backends._watchdog import start_thread

@@ -9,10 +9,19 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, final
 
+from taskscope._backends._ownership import running_loop
+
 
 def call_in(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: Any) -> None:
     with suppress(RuntimeError):  # closed: its tasks can neither end nor be told anything
         loop.call_soon_threadsafe(callback, *args)
+
+
+def call_at(
+    loop: asyncio.AbstractEventLoop, when: float, callback: Callable[..., object], *args: Any
+) -> asyncio.TimerHandle:
+    # Of its class: a test can have put another in the place of the loop's own.
+    return type(loop).call_at(loop, when, callback, *args)
 
 
 def release(future: asyncio.Future[None]) -> None:
@@ -22,7 +31,7 @@ def release(future: asyncio.Future[None]) -> None:
 
 async def one_turn() -> None:
     """Lets everything run once that is ready to run."""
-    loop = asyncio.get_running_loop()
+    loop = running_loop()
     future = loop.create_future()
     loop.call_soon(release, future)
     await future

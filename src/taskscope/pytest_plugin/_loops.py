@@ -14,6 +14,7 @@ from typing import Any, final
 from taskscope._backends import _asyncio
 from taskscope._backends._factory import tracking_of
 from taskscope._backends._here import backend_here
+from taskscope._backends._ownership import running_loop
 from taskscope._table import TaskTable, tag
 from taskscope.pytest_plugin._owners import Owner
 from taskscope.pytest_plugin._settings import Settings
@@ -73,7 +74,7 @@ class Loops:
         """
         backend = backend_here()
         if backend is _asyncio:
-            loop = asyncio.get_running_loop()
+            loop = running_loop()
             self.hold(loop)
             owner = self._held.get(loop)
             return None if owner is None else owner.table_on(_asyncio)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from taskscope._backends import _asyncio
 from taskscope._backends._here import backend_here
+from taskscope._backends._ownership import running_loop
 from taskscope._policy import TASKS_ONLY, Find, Policy
 from taskscope._table import TaskTable
 from taskscope.pytest_plugin._settings import Settings
@@ -102,4 +103,4 @@ class Searches:
 
 def _run_here() -> object:
     backend = backend_here()
-    return asyncio.get_running_loop() if backend is _asyncio else backend.running_tracking()
+    return running_loop() if backend is _asyncio else backend.running_tracking()

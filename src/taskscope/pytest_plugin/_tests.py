@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import inspect
+import threading
 import unittest
 from collections.abc import Callable, Collection, Coroutine, Generator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -71,6 +72,8 @@ class TestRun:
         self._is_sync = False
         self._expected = expected_leaks(item)
         self._seen: set[str] = set()
+        self._thread = threading.get_ident()
+        self._threads_before = {thread.ident for thread in threading.enumerate()}
         kind = "test" if self._case is None else "case"
         self.owner = Owner(item.nodeid, kind, settings, defined_where(self._function))
         if self._case is not None:
@@ -113,10 +116,16 @@ class TestRun:
 
         Of a test case that has a loop of its own, the first that it has run there.
         """
+        if self._is_anothers_thread():
+            return main
         if not self._is_sync:
             return self._beginning_search(main) if self._has_own_loop else main
         if not _is_async(main):
             return main
+        policy = self._policy
+        if threading.get_ident() != self._thread:
+            # What the test has started beside itself is no body of its: that it never ends can be what it is for.
+            policy = policy._replace(watch=None, timeout=None)
 
         @functools.wraps(main)
         async def in_scope(*args: Any, **kwargs: Any) -> Any:
@@ -126,13 +135,18 @@ class TestRun:
             if backend is _asyncio:
                 self.owner.let_main_go()
                 self.owner.begin_search()
-                scope = self._scope(looking_only_for(self._policy, _LOST_WITH_MAIN), self._all_mine, claims)
+                scope = self._scope(looking_only_for(policy, _LOST_WITH_MAIN), self._all_mine, claims)
             else:  # where the main task is in no table, and nothing is left when it has ended but what needs no loop
-                scope = self._scope(looking_not_for(self._policy, WITHOUT_LOOP), None, claims)
+                scope = self._scope(looking_not_for(policy, WITHOUT_LOOP), None, claims)
             scope._given = _GIVEN  # pyright: ignore[reportPrivateUsage]
             return await self._run_in(scope, self.owner.table_on(backend), main, args, kwargs)
 
         return in_scope
+
+    def _is_anothers_thread(self) -> bool:
+        """Whether this thread was there before the test: a fixture's, and what it runs is not the test's."""
+        here = threading.get_ident()
+        return here != self._thread and here in self._threads_before
 
     def _beginning_search(self, main: CoroutineFunction) -> CoroutineFunction:
         if self._policy.find is TASKS_ONLY or self.owner.searches.loops():
