@@ -22,6 +22,8 @@ def state():
         "run": asyncio.Runner.run.__module__,
         "close": asyncio.Runner.close.__module__,
         "asyncio": asyncio.Runner.run.__code__.co_filename,
+        "loop": [asyncio.BaseEventLoop.run_until_complete.__code__.co_filename,
+                 asyncio.BaseEventLoop.run_forever.__code__.co_filename],
         "trio": trio and trio.run.__code__.co_filename,
         "finders": [type(finder).__qualname__ for finder in sys.meta_path],
     }

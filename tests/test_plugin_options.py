@@ -292,7 +292,7 @@ if HAS_NATIVE_TABLES:
 REFUSED |= {
     f"marker {mark}": (Start(_ini("taskscope = true\n", _marked(mark))), f"test_it.py::test_it: {message}")
     for mark, message in {
-        "taskscope(graze=1)": "taskscope marker: graze=1: there is no such argument",
+        "taskscope(graze=1)": "taskscope marker: graze=1: there is no such argument; it takes grace, cancel_timeout, on_leak, timeout,",
         "taskscope(grace='soon')": "taskscope marker: grace='soon': must be a finite number of seconds >= 0",
         "taskscope(on_leak='error')": f"taskscope marker: on_leak='error': must be one of {_WORDS}",
         "taskscope(on_leak=5)": f"taskscope marker: on_leak=5: must be one of {_WORDS}, or a function",
@@ -306,7 +306,7 @@ REFUSED |= {
         "taskscope(find=[], end_processes=True)": "taskscope marker: end_processes=True: needs",
         "taskscope(ignore='x')": "taskscope marker: ignore='x': must be a sequence of taskscope.Ignore",
         "taskscope(ignore=5)": "taskscope marker: ignore=5: must be a sequence of taskscope.Ignore",
-        "taskscope(1)": "taskscope(1,): the marker takes False, or keyword arguments",
+        "taskscope(1)": "taskscope(1): the marker takes False, or keyword arguments",
         "taskscope_leaks": "taskscope_leaks: takes qualified names",
         "taskscope_leaks(5)": "taskscope_leaks: takes qualified names",
         "taskscope_leaks('x', strict='yes')": "taskscope_leaks: takes qualified names",

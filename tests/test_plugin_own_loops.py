@@ -31,6 +31,13 @@ FILES = {
             loop.run_until_complete(spawn())
             loop.close()
 
+        def test_leak_on_a_loop_that_runs_for_ever():
+            loop = asyncio.new_event_loop()
+            loop.call_soon(lambda: loop.create_task(spawn()))
+            loop.call_soon(loop.call_soon, loop.call_soon, loop.stop)
+            loop.run_forever()
+            loop.close()
+
         def test_clean():
             loop = asyncio.new_event_loop()
             task = loop.run_until_complete(spawn())
@@ -120,7 +127,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.mark.parametrize(
-    "test", ["test_leak", "test_loop_that_is_left_open", "test_case_leak", "test_with_loop_of_fixture_leak"]
+    "test",
+    [
+        "test_leak",
+        "test_leak_on_a_loop_that_runs_for_ever",
+        "test_loop_that_is_left_open",
+        "test_case_leak",
+        "test_with_loop_of_fixture_leak",
+    ],
 )
 def test_what_is_left_on_a_loop_of_its_own_is_told(run: Run, test: str) -> None:
     phase = run.phase(test)

@@ -90,6 +90,7 @@ class Loops:
         self._replace(runners.Runner, "run", self._holding_first)
         # Of uvloop's loops, which are in C, those are seen that a Runner or a fixture has made.
         self._replace(base_events.BaseEventLoop, "run_until_complete", self._holding_own_loop_first)
+        self._replace(base_events.BaseEventLoop, "run_forever", self._holding_own_loop_first)
 
     def patch_trio(self) -> Callable[[], None]:
         """The same for `trio.run`, if anybody has imported Trio. What takes it back is returned."""
@@ -170,13 +171,13 @@ class Loops:
 
     def _holding_own_loop_first(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
-        def run_until_complete(loop: asyncio.AbstractEventLoop, future: Any) -> Any:
+        def run(loop: asyncio.AbstractEventLoop, *args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
             if tag.get(None) is not None:  # a loop that a test or fixture has made for itself
                 self.hold(loop)
-            return original(loop, future)
+            return original(loop, *args, **kwargs)
 
-        return run_until_complete
+        return run
 
     def _running_wrapped(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from taskscope._arguments import check_policy
+from taskscope._arguments import PolicyArguments, check_policy
 from taskscope._diagnosis.safely import safe_repr
 from taskscope._ignore import Ignore
 from taskscope._policy import Policy
@@ -67,8 +67,9 @@ class SettingsOfSession:
             if mark.args == (False,) and not mark.kwargs:
                 return None if not arguments else self._with(arguments, item)
             if mark.args:
+                given = ", ".join(map(safe_repr, mark.args))
                 raise pytest.UsageError(
-                    f"{item.nodeid}: taskscope{mark.args!r}: the marker takes False, or keyword arguments"
+                    f"{item.nodeid}: taskscope({given}): the marker takes False, or keyword arguments"
                 )
             arguments = {**mark.kwargs, **arguments}
         return self._with(arguments, item) if arguments else self.default
@@ -134,6 +135,14 @@ def _settings(arguments: Mapping[str, Any], where: str) -> Settings:
         raise pytest.UsageError(f"{where}: ignore_builtin={safe_repr(ignore_builtin)}: must be True or False")
     if "on_report" in policy_arguments:
         raise pytest.UsageError(f"{where}: on_report: the plugin takes the reports; on_leak can be a function")
+    known = [*PolicyArguments.__annotations__, "ignore_builtin"]
+    known.remove("on_report")
+    for name, value in policy_arguments.items():
+        if name not in known:
+            allowed = ", ".join(known)
+            raise pytest.UsageError(
+                f"{where}: {name}={safe_repr(value)}: there is no such argument; it takes {allowed}"
+            )
     try:
         policy = check_policy(**policy_arguments)
     except (TypeError, ValueError) as error:
