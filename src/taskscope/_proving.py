@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from taskscope import _proving_on_trio
 from taskscope._backends import _asyncio as backend
 from taskscope._closed_in_use import Accusation
 from taskscope._closers import closers
+from taskscope._diagnosis.alive_on_loop import alive_on
+from taskscope._diagnosis.calls_all import names_all_tasks
 from taskscope._diagnosis.host import own_coroutines
 from taskscope._diagnosis.proof import Held, Proof
 from taskscope._diagnosis.reachability import prove
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.untraced import untraced
 from taskscope._table import AnyTask, TaskTable
+
+_NOT_BELIEVED: Final = "somebody who may go on names asyncio.all_tasks, by which any task can be cancelled"
 
 
 def prove_tasks(table: TaskTable, waited_for: object) -> Proof:
@@ -36,7 +41,8 @@ def prove_while_host_waits(table: TaskTable, waited_for: object) -> Proof:
     if table.backend.name != backend.name:
         return _proving_on_trio.prove_while_host_waits(table, waited_for)
     tasks = [task for task in table.pending() if backend.where_it_waits(task)]
-    return _within_budget(tasks, [waited_for, table.host, *_coroutines(table.host)], table.host)
+    bookkeepers = [waited_for, table.host, *_coroutines(table.host)]
+    return _within_budget(tasks, bookkeepers, table.host, passed=id(table.host))
 
 
 def prove_with_host(table: TaskTable, held: Held) -> Proof:
@@ -62,12 +68,14 @@ def prove_all(keepers: Iterable[object]) -> tuple[Proof, list[AnyTask], int]:
     return proof, [task for task in tasks if id(task) in proof.stuck], looked_at
 
 
-def _within_budget(tasks: list[Any], bookkeepers: Iterable[object], host: AnyTask | None) -> Proof:
+def _within_budget(
+    tasks: list[Any], bookkeepers: Iterable[object], host: AnyTask | None, passed: int | None = None
+) -> Proof:
     budget = backend.running_tracking().budget
     if not budget.has_any_left:
         return Proof({}, 0, "the scopes of this loop have used up the time for proofs")
     started = time.perf_counter()
-    proof = _prove(tasks, bookkeepers, opener=host)
+    proof = _prove(tasks, bookkeepers, opener=host, passed=passed)
     budget.spend(time.perf_counter() - started)
     return proof
 
@@ -78,14 +86,33 @@ def _prove(
     host: int | None = None,
     held: Held | None = None,
     opener: AnyTask | None = None,
+    passed: int | None = None,
 ) -> Proof:
-    """A proof is a gift, and no reason to fail where none can be had."""
+    """A proof is a gift, and no reason to fail where none can be had.
+
+    passed: id of a task that counts for nothing, though it is not stuck.
+    """
     registries = [backend.running_tracking().ownership.aside, closers]
     try:
         with untraced():
-            return prove(tasks, list(bookkeepers), registries, _own_types(), host, held, opener)
+            proof = prove(tasks, list(bookkeepers), registries, _own_types(), host, held, opener)
+            return _believed(proof, passed)
     except Exception as error:
         return Proof({}, 0, f"the search failed: {type(error).__name__}: {error}")
+
+
+def _believed(proof: Proof, passed: int | None) -> Proof:
+    """A proof, unless it is void for somebody who may go on and need not hold a task to cancel it.
+
+    The search knows nothing of that: asyncio has its tasks in a weak set, which is nobody who could wake them. This
+    comes after it, for what is looked at here is held meanwhile.
+    """
+    if not proof.stuck:
+        return proof
+    alive = alive_on(asyncio.get_running_loop(), iter(backend.all_tasks()), {passed, *proof.stuck})
+    if not names_all_tasks(alive):
+        return proof
+    return Proof({}, proof.visited, _NOT_BELIEVED)
 
 
 def _own_types() -> tuple[type, ...]:
