@@ -391,8 +391,7 @@ def test_the_report_says_why_nothing_is_proven(run: Run) -> None:
     async def main() -> None:
         asyncio.create_task(service(), name="service")
         await asyncio.sleep(0)
-        # who names the one that is called is one of those who may call it
-        timer: Any = getattr(sys.modules[__name__], "a_timer")(asyncio.get_running_loop())  # noqa: B009
+        timer = asyncio.get_running_loop().call_later(60, cancel_all)
         report = find_deadlocked()
         assert report.leaks == ()
         assert "names asyncio.all_tasks" in "".join(report.coverage)
@@ -422,3 +421,13 @@ def test_a_look_at_what_is_alive_holds_nothing_afterwards(run: Run) -> None:
         run(main)
     finally:
         gc.enable()
+
+
+def test_a_host_that_counts_all_tasks_once_its_scope_is_over_does_not_count(run: Run) -> None:
+    async def main() -> None:
+        async with TaskScope(on_leak="ignore") as scope:
+            asyncio.create_task(service(), name="service")
+        assert [leak.verdict for leak in scope.report.leaks] == ["deadlocked"]
+        assert len(asyncio.all_tasks()) == 1
+
+    run(main)

@@ -41,8 +41,7 @@ def prove_while_host_waits(table: TaskTable, waited_for: object) -> Proof:
     if table.backend.name != backend.name:
         return _proving_on_trio.prove_while_host_waits(table, waited_for)
     tasks = [task for task in table.pending() if backend.where_it_waits(task)]
-    bookkeepers = [waited_for, table.host, *_coroutines(table.host)]
-    return _within_budget(tasks, bookkeepers, table.host, passed=id(table.host))
+    return _within_budget(tasks, [waited_for, table.host, *_coroutines(table.host)], table.host)
 
 
 def prove_with_host(table: TaskTable, held: Held) -> Proof:
@@ -68,14 +67,12 @@ def prove_all(keepers: Iterable[object]) -> tuple[Proof, list[AnyTask], int]:
     return proof, [task for task in tasks if id(task) in proof.stuck], looked_at
 
 
-def _within_budget(
-    tasks: list[Any], bookkeepers: Iterable[object], host: AnyTask | None, passed: int | None = None
-) -> Proof:
+def _within_budget(tasks: list[Any], bookkeepers: Iterable[object], host: AnyTask | None) -> Proof:
     budget = backend.running_tracking().budget
     if not budget.has_any_left:
         return Proof({}, 0, "the scopes of this loop have used up the time for proofs")
     started = time.perf_counter()
-    proof = _prove(tasks, bookkeepers, opener=host, passed=passed)
+    proof = _prove(tasks, bookkeepers, opener=host)
     budget.spend(time.perf_counter() - started)
     return proof
 
@@ -86,33 +83,31 @@ def _prove(
     host: int | None = None,
     held: Held | None = None,
     opener: AnyTask | None = None,
-    passed: int | None = None,
 ) -> Proof:
-    """A proof is a gift, and no reason to fail where none can be had.
-
-    passed: id of a task that counts for nothing, though it is not stuck.
-    """
+    """A proof is a gift, and no reason to fail where none can be had."""
     registries = [backend.running_tracking().ownership.aside, closers]
     try:
         with untraced():
             proof = prove(tasks, list(bookkeepers), registries, _own_types(), host, held, opener)
-            return _believed(proof, passed)
+            return _believed(proof, opener)
     except Exception as error:
         return Proof({}, 0, f"the search failed: {type(error).__name__}: {error}")
 
 
-def _believed(proof: Proof, passed: int | None) -> Proof:
+def _believed(proof: Proof, opener: AnyTask | None) -> Proof:
     """A proof, unless it is void for somebody who may go on and need not hold a task to cancel it.
 
     The search knows nothing of that: asyncio has its tasks in a weak set, which is nobody who could wake them. This
     comes after it, for what is looked at here is held meanwhile.
+
+    A scope's own host does not count: before it goes on the scope has ended the tasks. Nor does a task that asks which
+    ones are stuck: it may well end them for that.
     """
     if not proof.stuck:
         return proof
-    alive = alive_on(asyncio.get_running_loop(), iter(backend.all_tasks()), {passed, *proof.stuck})
-    if not names_all_tasks(alive):
-        return proof
-    return Proof({}, proof.visited, _NOT_BELIEVED)
+    at_rest = {id(opener), id(backend.current_task()), *proof.stuck}
+    alive = alive_on(asyncio.get_running_loop(), iter(backend.all_tasks()), at_rest)
+    return Proof({}, proof.visited, _NOT_BELIEVED) if names_all_tasks(alive) else proof
 
 
 def _own_types() -> tuple[type, ...]:

@@ -17,14 +17,14 @@ from taskscope._diagnosis.calls_all import is_library
 from taskscope._diagnosis.own_fields import own_values
 
 
-def alive_on(loop: asyncio.AbstractEventLoop, tasks: Iterator[Any], stuck: Container[int | None]) -> Iterator[object]:
-    """What holds code that may go on: what the loop holds, signal handlers, other threads, tasks that are not stuck.
+def alive_on(loop: asyncio.AbstractEventLoop, tasks: Iterator[Any], at_rest: Container[int]) -> Iterator[object]:
+    """What holds code that may go on: what the loop holds, signal handlers, other threads, tasks.
 
     The caller of the loop is not among them: it goes on when the loop has stopped. As asyncio's own runner it may then
     cancel all tasks, which is their end and not what they wait for.
 
     tasks: the loop's pending tasks.
-    stuck: ids of tasks that go on no more.
+    at_rest: ids of tasks that do not go on, or of which that is to count for nothing.
     """
     yield from own_values(loop)  # timers, handles, the selector with readers and writers, the handler of exceptions
     # The attributes of uvloop's are in C, and so are those of its timers and handles. The collector sees all of them.
@@ -32,7 +32,7 @@ def alive_on(loop: asyncio.AbstractEventLoop, tasks: Iterator[Any], stuck: Conta
     yield from map(signal.getsignal, signal.valid_signals())
     yield from _threads()
     for task in tasks:
-        if id(task) not in stuck:
+        if id(task) not in at_rest:
             yield coroutine_of(task)
             yield from done_callbacks(task)
 
