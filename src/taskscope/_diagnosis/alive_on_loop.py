@@ -9,12 +9,17 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Container, Iterator
-from typing import Any
+from collections.abc import Callable, Container, Iterator
+from typing import Any, Final
 
 from taskscope._diagnosis.awaitables import coroutine_of, done_callbacks
 from taskscope._diagnosis.calls_all import is_library
 from taskscope._diagnosis.own_fields import own_values
+
+_SIGNALS: Final = tuple(map(int, signal.valid_signals()))
+
+# Without what makes enumerations of numbers, which takes longer than all the rest.
+_getsignal: Final[Callable[[int], object]] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
 
 
 def alive_on(loop: asyncio.AbstractEventLoop, tasks: Iterator[Any], at_rest: Container[int]) -> Iterator[object]:
@@ -29,7 +34,7 @@ def alive_on(loop: asyncio.AbstractEventLoop, tasks: Iterator[Any], at_rest: Con
     yield from own_values(loop)  # timers, handles, the selector with readers and writers, the handler of exceptions
     # The attributes of uvloop's are in C, and so are those of its timers and handles. The collector sees all of them.
     yield from gc.get_referents(loop)
-    yield from map(signal.getsignal, signal.valid_signals())
+    yield from map(_getsignal, _SIGNALS)
     yield from _threads()
     for task in tasks:
         if id(task) not in at_rest:

@@ -12,7 +12,7 @@ import functools
 import gc
 import sys
 import types
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Final, cast, final
@@ -26,6 +26,9 @@ FUNCTIONS: Final = 500
 
 OBJECTS: Final = 50_000
 """Objects that are looked at on the way to code."""
+
+ALIKE: Final = 100
+"""Coroutines of one function that are looked into. A server has thousands that differ only in whom they serve."""
 
 COLLECTED: Final = 1_000
 """Things that are looked at in a collection of a user's."""
@@ -80,6 +83,8 @@ class _Search:
         self._ahead: list[tuple[Any, Names | None]] = []
         self._seen: set[tuple[int, int]] = set()
         self._read: dict[int, Names] = {}
+        self._followed: set[int] = set()
+        self._coroutines: Counter[int] = Counter()
         for thing in alive:
             self._add(thing, None)
 
@@ -87,18 +92,42 @@ class _Search:
         for thing, names in self._ahead:  # which grow meanwhile
             if thing is asyncio.all_tasks:
                 return True  # under another name, or as a callback
-            if class_of(thing) is types.FunctionType and not NAMES.isdisjoint(self._names_of(thing) or ()):
-                return True
+            if class_of(thing) is types.FunctionType:
+                if not NAMES.isdisjoint(self._names_of(thing) or ()):
+                    return True
+                if self._is_like_another(thing):
+                    continue
             for value, by in self._steps(thing, class_of(thing), names):
                 self._add(value, by)
         return False
 
     def _add(self, thing: object, names: Names | None) -> None:
+        if class_of(thing) is types.CoroutineType:
+            thing = self._past_common_ones(thing)
         key = id(thing), id(names)
         if id(class_of(thing)) in _LEAD_NOWHERE or key in self._seen or len(self._ahead) >= OBJECTS:
             return
         self._seen.add(key)
         self._ahead.append((thing, names))
+
+    def _past_common_ones(self, coroutine: Any) -> object:
+        """The first coroutine on an await chain of whose kind not many were looked into. None where there is none."""
+        while class_of(coroutine) is types.CoroutineType:
+            code = id(coroutine.cr_code)
+            if self._coroutines[code] < ALIKE:
+                self._coroutines[code] += 1
+                return coroutine
+            coroutine = coroutine.cr_await
+        return None
+
+    def _is_like_another(self, function: types.FunctionType) -> bool:
+        """Whether a function has nothing that another one with the same code has not led to."""
+        if function.__closure__ or function.__defaults__ or function.__kwdefaults__ or function.__dict__:
+            return False
+        code = id(function.__code__)
+        is_known = code in self._followed
+        self._followed.add(code)
+        return is_known
 
     def _names_of(self, function: Any) -> Names | None:
         """The names by which a function goes on from what it has. Those of a library's are not asked for."""
@@ -165,6 +194,8 @@ def _led_to(thing: Any, kind: type[Any], names: Names | None) -> Iterable[object
 
 
 def _led_to_by_object(thing: Any, kind: type[Any], names: Names | None) -> Iterable[object]:
+    if kind is asyncio.TimerHandle or kind is asyncio.Handle:
+        return [thing._callback, *(thing._args or ())]  # there can be very many of them
     if is_future(thing):
         return [] if is_task(thing) else done_callbacks(thing)  # tasks that are alive are looked at as such
     if issubclass(kind, asyncio.AbstractEventLoop):
