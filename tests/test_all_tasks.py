@@ -254,6 +254,43 @@ def a_thread_of_a_class(loop: asyncio.AbstractEventLoop) -> object:
     return thread
 
 
+class NamedThread(threading.Thread):
+    """One that runs what it is told."""
+
+
+def a_thread_of_a_class_with_a_target(loop: asyncio.AbstractEventLoop) -> object:
+    def stop() -> None:
+        time.sleep(WHILE)
+        cancel_all_of(loop)
+
+    thread = NamedThread(target=stop)
+    thread.start()
+    return thread
+
+
+def a_timer_with_what_super_has(loop: asyncio.AbstractEventLoop) -> object:
+    class Inner(Application):
+        def cancel(self) -> None:
+            super().cancel()
+
+    return loop.call_later(WHILE, Inner().stop)
+
+
+def a_server(loop: asyncio.AbstractEventLoop) -> object:
+    """Whose protocol cancels all when somebody connects and writes."""
+
+    async def serve_and_write() -> None:
+        server = await loop.create_server(Protocol, "127.0.0.1", 0)
+        await asyncio.sleep(WHILE)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"x")
+        await asyncio.sleep(WHILE)
+        writer.close()
+        server.close()
+
+    return loop.create_task(serve_and_write())
+
+
 def a_thread_of_an_executor(loop: asyncio.AbstractEventLoop) -> object:
     def stop() -> None:
         time.sleep(WHILE)
@@ -286,6 +323,9 @@ WAKERS: list[Any] = [
     a_thread,
     a_timer_thread,
     a_thread_of_a_class,
+    a_thread_of_a_class_with_a_target,
+    a_timer_with_what_super_has,
+    a_server,
     a_thread_of_an_executor,
 ]
 

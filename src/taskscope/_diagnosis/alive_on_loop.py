@@ -13,7 +13,7 @@ from collections.abc import Callable, Container, Iterator
 from typing import Any, Final
 
 from taskscope._diagnosis.awaitables import coroutine_of, done_callbacks
-from taskscope._diagnosis.calls_all import is_library
+from taskscope._diagnosis.code_ahead import is_library
 from taskscope._diagnosis.own_fields import own_values
 
 _SIGNALS: Final = tuple(map(int, signal.valid_signals()))
