@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from taskscope import _proving_on_trio
 from taskscope._backends import _asyncio as backend
 from taskscope._closed_in_use import Accusation
 from taskscope._closers import closers
+from taskscope._diagnosis.alive_on_loop import alive_on
+from taskscope._diagnosis.calls_all import names_all_tasks
 from taskscope._diagnosis.host import own_coroutines
 from taskscope._diagnosis.proof import Held, Proof
 from taskscope._diagnosis.reachability import prove
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.untraced import untraced
 from taskscope._table import AnyTask, TaskTable
+
+_NOT_BELIEVED: Final = "somebody who may go on names asyncio.all_tasks, by which any task can be cancelled"
 
 
 def prove_tasks(table: TaskTable, waited_for: object) -> Proof:
@@ -83,9 +88,26 @@ def _prove(
     registries = [backend.running_tracking().ownership.aside, closers]
     try:
         with untraced():
-            return prove(tasks, list(bookkeepers), registries, _own_types(), host, held, opener)
+            proof = prove(tasks, list(bookkeepers), registries, _own_types(), host, held, opener)
+            return _believed(proof, opener)
     except Exception as error:
         return Proof({}, 0, f"the search failed: {type(error).__name__}: {error}")
+
+
+def _believed(proof: Proof, opener: AnyTask | None) -> Proof:
+    """A proof, unless it is void for somebody who may go on and need not hold a task to cancel it.
+
+    The search knows nothing of that: asyncio has its tasks in a weak set, which is nobody who could wake them. This
+    comes after it, for what is looked at here is held meanwhile.
+
+    A scope's own host does not count: before it goes on the scope has ended the tasks. Nor does a task that asks which
+    ones are stuck: it may well end them for that.
+    """
+    if not proof.stuck:
+        return proof
+    at_rest = {id(opener), id(backend.current_task()), *proof.stuck}
+    alive = alive_on(asyncio.get_running_loop(), iter(backend.all_tasks()), at_rest)
+    return Proof({}, proof.visited, _NOT_BELIEVED) if names_all_tasks(alive) else proof
 
 
 def _own_types() -> tuple[type, ...]:
