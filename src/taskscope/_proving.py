@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterable
 from typing import Any, Final
 
 from taskscope import _proving_on_trio
 from taskscope._backends import _asyncio as backend
+from taskscope._backends._ownership import running_loop
 from taskscope._closed_in_use import Accusation
 from taskscope._closers import closers
 from taskscope._diagnosis.alive_on_loop import alive_on
@@ -106,7 +106,7 @@ def _believed(proof: Proof, opener: AnyTask | None) -> Proof:
     if not proof.stuck:
         return proof
     at_rest = {id(opener), id(backend.current_task()), *proof.stuck}
-    alive = alive_on(asyncio.get_running_loop(), iter(backend.all_tasks()), at_rest)
+    alive = alive_on(running_loop(), iter(backend.all_tasks()), at_rest)
     return Proof({}, proof.visited, _NOT_BELIEVED) if names_all_tasks(alive) else proof
 
 
