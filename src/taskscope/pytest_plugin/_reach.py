@@ -19,24 +19,30 @@ from taskscope._diagnosis.trio_tasks import is_trio_task
 
 T = TypeVar("T")
 
-OBJECTS: Final = 20_000
+OBJECTS: Final = 100_000
 """Objects that one walk comes to. What lies further is not found."""
 
-REFERENCES: Final = 10 * OBJECTS
-"""References that one walk looks at: most lead to numbers and strings, which are not walked to, or back."""
+REFERENCES: Final = 5 * OBJECTS
+"""References that one walk looks at, of which many lead back to where it has been."""
+
+ATOMS: Final = 10
+"""References to numbers and strings, past which no walk goes, that count as one."""
 
 TURN: Final = 100
 """References that a walk looks at before it is another one's turn."""
 
 _NOTHING: Final = 0  # no object's id
 
-# Whose objects lead back into the machinery that runs the tests, or to us, who hold all tasks.
-_MACHINERY: Final = frozenset(
-    {"_pytest", "pytest", "pytest_asyncio", "pluggy", "hypothesis", "xdist", "logging", "taskscope"}
-)
+_ATOMS: Final[tuple[type, ...]] = (str, bytes, int, float, complex, bool, type(None))
+
+# Whose objects, and those of classes derived from theirs, lead back into the machinery that runs the tests, or to us,
+# who hold all tasks.
+MACHINERY: Final = frozenset({"_pytest", "pytest", "pytest_asyncio", "pluggy", "hypothesis", "xdist", "taskscope"})
+# From one logger it goes to all others. A handler or a filter of a user's leads only to what he has put there.
+_LOGGERS: Final = frozenset({"Logger", "Manager"})
 # Objects of these libraries lead to the tasks that wait for them, save for those by which tasks, connections and
 # processes can be ended.
-_LIBRARIES: Final = frozenset({"anyio", "trio"})
+LIBRARIES: Final = frozenset({"anyio", "trio"})
 _HOLDERS: Final = frozenset(
     {
         "TaskGroup",
@@ -64,6 +70,9 @@ _OF_ALL_LOOPS: Final = ("EventLoopPolicy", "ChildWatcher")
 
 # What `asyncio.gather` returns: to cancel it cancels all that it waits for.
 _GATHERING: Final[Any] = vars(asyncio.tasks)["_GatheringFuture"]
+
+# Where a future that is written in Python keeps who waits for it.
+_CALLBACKS: Final = "_callbacks"
 
 # Where a task group keeps who has opened it.
 _PARENT_TASK: Final = "_parent_task"
@@ -124,13 +133,13 @@ def _walk(name: Any, starts: Iterable[object], met: dict[int, Any], stops: dict[
     stops: whether walks stop at objects of a class, as far as that has been asked.
     """
     came_to: list[object] = []
-    looked_at = 0
+    left = REFERENCES * ATOMS
     for held in chain([starts], map(_referents, came_to)):  # which grows meanwhile
         for obj in held:
-            looked_at += 1
-            if looked_at > REFERENCES or len(came_to) >= OBJECTS:
-                return
             kind = class_of(obj)
+            left -= 1 if kind in _ATOMS else ATOMS
+            if left < 0 or len(came_to) >= OBJECTS:
+                return
             is_stop = stops.get(kind)
             if is_stop is None:
                 is_stop = stops[kind] = _is_stop(kind)
@@ -146,15 +155,34 @@ def _walk(name: Any, starts: Iterable[object], met: dict[int, Any], stops: dict[
 
 
 def _is_stop(kind: type) -> bool:
-    # Futures too: that a test's task waits for something of a fixture's does not make it the fixture's.
+    roots = [_root(base) for base in _mro(kind)]
     if issubclass(kind, STOPS):
-        return not (issubclass(kind, asyncio.Task) or kind is _GATHERING)
-    modules = [(module_of(base) or "").partition(".")[0] for base in _mro(kind)]
-    if "asyncio" in modules and any(_name(base).endswith(_OF_ALL_LOOPS) for base in _mro(kind)):
+        return not _is_passed_in_spite(kind, roots[0])
+    if roots[0] == "logging" or any(_is_logger(base) for base in _mro(kind)):
         return True
-    if modules[0] in _LIBRARIES:
+    if "asyncio" in roots and any(_name(base).endswith(_OF_ALL_LOOPS) for base in _mro(kind)):
+        return True
+    if roots[0] in LIBRARIES:
         return _name(kind) not in _HOLDERS
-    return not _MACHINERY.isdisjoint(modules)
+    return not MACHINERY.isdisjoint(roots)
+
+
+def _is_passed_in_spite(kind: type, root: str) -> bool:
+    """Whether a walk goes through the objects of a class that is derived from one at which it stops."""
+    if issubclass(kind, asyncio.Task) or kind is _GATHERING:
+        return True
+    # What a user has derived from these holds what he has put there. Other futures only lead to who waits for them:
+    # that a test's task waits for something of a fixture's does not make it the fixture's.
+    is_users = root not in sys.stdlib_module_names | LIBRARIES | MACHINERY
+    return is_users and issubclass(kind, (asyncio.Future, *_ATOMS))
+
+
+def _is_logger(kind: type) -> bool:
+    return _name(kind) in _LOGGERS and _root(kind) == "logging"
+
+
+def _root(kind: type) -> str:
+    return (module_of(kind) or "").partition(".")[0]
 
 
 def _referents(obj: Any) -> Iterable[object]:
@@ -172,11 +200,22 @@ def _referents(obj: Any) -> Iterable[object]:
         return [coroutine_of(obj)]
     if kind is _GATHERING:
         return [obj._children]
+    if issubclass(kind, asyncio.Future):
+        return _given_to_future(obj)
     if _is_nursery(kind):
         return [_held(obj, "_children")]
     if issubclass(kind, asyncio.TaskGroup):
         return [value for name, value in fields(obj).items() if name != _PARENT_TASK]
     return gc.get_referents(obj)
+
+
+def _given_to_future(future: object) -> list[object]:
+    """What a user has put into a future of a class of his own, without those who wait for it."""
+    own = fields(future)
+    if own:
+        return [value for name, value in own.items() if name != _CALLBACKS]
+    # One in C keeps its attributes in a dict, and has no `__dict__` to tell it.
+    return [part for part in gc.get_referents(future) if type(part) is dict]
 
 
 def _alive_in(container: object) -> list[object]:
