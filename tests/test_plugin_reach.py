@@ -212,6 +212,12 @@ def test_a_walk_is_bounded() -> None:
     assert not _leads([*numbers * ATOMS, thing, *numbers * ATOMS], thing)
 
 
+def test_what_a_value_has_beside_its_tasks_does_not_use_a_walk_up() -> None:
+    thing = Thing()
+    cache = {index: {"id": index} for index in range(25_000)}
+    assert _leads(types.SimpleNamespace(cache=cache, rows=list(range(300_000)), things=[[thing]]), thing)
+
+
 def test_each_source_has_a_bound_of_its_own() -> None:
     thing = Thing()
     large = [[index] for index in range(2 * OBJECTS)]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any, Final, TypeVar
 
-from taskscope._diagnosis.awaitables import UNKNOWN, field_of, fields
+from taskscope._diagnosis.awaitables import FUTURES, TASKS, UNKNOWN, field_of, fields
 from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._diagnosis.stops import STOPS
 from taskscope._diagnosis.tasks import coroutine_of, is_task
@@ -33,7 +33,7 @@ TURN: Final = 100
 
 _NOTHING: Final = 0  # no object's id
 
-_ATOMS: Final[tuple[type, ...]] = (str, bytes, int, float, complex, bool, type(None))
+_ATOMS: Final[frozenset[type]] = frozenset({str, bytes, int, float, complex, bool, type(None)})
 
 # Whose objects, and those of classes derived from theirs, lead back into the machinery that runs the tests, or to us,
 # who hold all tasks.
@@ -137,9 +137,12 @@ def _walk(name: Any, starts: Iterable[object], met: dict[int, Any], stops: dict[
     for held in chain([starts], map(_referents, came_to)):  # which grows meanwhile
         for obj in held:
             kind = class_of(obj)
-            left -= 1 if kind in _ATOMS else ATOMS
+            is_atom = kind in _ATOMS
+            left -= 1 if is_atom else ATOMS
             if left < 0 or len(came_to) >= OBJECTS:
                 return
+            if is_atom:
+                continue
             is_stop = stops.get(kind)
             if is_stop is None:
                 is_stop = stops[kind] = _is_stop(kind)
@@ -169,12 +172,12 @@ def _is_stop(kind: type) -> bool:
 
 def _is_passed_in_spite(kind: type, root: str) -> bool:
     """Whether a walk goes through the objects of a class that is derived from one at which it stops."""
-    if issubclass(kind, asyncio.Task) or kind is _GATHERING:
+    if issubclass(kind, TASKS) or kind is _GATHERING:
         return True
     # What a user has derived from these holds what he has put there. Other futures only lead to who waits for them:
     # that a test's task waits for something of a fixture's does not make it the fixture's.
     is_users = root not in sys.stdlib_module_names | LIBRARIES | MACHINERY
-    return is_users and issubclass(kind, (asyncio.Future, *_ATOMS))
+    return is_users and issubclass(kind, (*FUTURES, *_ATOMS))
 
 
 def _is_logger(kind: type) -> bool:
@@ -200,7 +203,7 @@ def _referents(obj: Any) -> Iterable[object]:
         return [coroutine_of(obj)]
     if kind is _GATHERING:
         return [obj._children]
-    if issubclass(kind, asyncio.Future):
+    if issubclass(kind, FUTURES):
         return _given_to_future(obj)
     if _is_nursery(kind):
         return [_held(obj, "_children")]
