@@ -292,7 +292,7 @@ if HAS_NATIVE_TABLES:
 REFUSED |= {
     f"marker {mark}": (Start(_ini("taskscope = true\n", _marked(mark))), f"test_it.py::test_it: {message}")
     for mark, message in {
-        "taskscope(graze=1)": "taskscope marker: graze=1: there is no such argument; it takes grace, cancel_timeout, on_leak, timeout,",
+        "taskscope(graze=1)": "taskscope marker: graze=1: there is no such argument; it takes grace,",
         "taskscope(grace='soon')": "taskscope marker: grace='soon': must be a finite number of seconds >= 0",
         "taskscope(on_leak='error')": f"taskscope marker: on_leak='error': must be one of {_WORDS}",
         "taskscope(on_leak=5)": f"taskscope marker: on_leak=5: must be one of {_WORDS}, or a function",

@@ -11,6 +11,7 @@ import pytest
 from plugin.ownership.held import HELD
 from plugin.ownership.helpers import ON_ASYNCIO as HELPERS_ON_ASYNCIO
 from plugin.ownership.helpers import ON_TRIO as HELPERS_ON_TRIO
+from plugin.ownership.named import NAMED
 from plugin.ownership.on_trio import ON_TRIO
 from plugin.ownership.own import OWN
 from plugin.ownership.program import Program
@@ -44,7 +45,7 @@ class Suite:
 
 
 def _pytest_asyncio(loop_scope: str) -> Suite:
-    programs = (*STARTED, *HELD, *OWN)
+    programs = (*STARTED, *HELD, *NAMED, *OWN)
     return Suite(
         tuple(program for program in programs if loop_scope != "function" or not program.needs_wide_loop),
         ("pytest_asyncio.plugin",),
@@ -62,7 +63,7 @@ def _suites() -> dict[str, Suite]:
     suites = {
         "pytest-asyncio": _pytest_asyncio("function"),
         "pytest-asyncio, session loop": _pytest_asyncio("session"),
-        "anyio": _anyio('"asyncio"', (*STARTED, *HELD, *OWN)),
+        "anyio": _anyio('"asyncio"', (*STARTED, *HELD, *NAMED, *OWN)),
         "anyio trio": _anyio('"trio"', ON_TRIO, HELPERS_ON_TRIO),
         "pytest-trio": Suite(
             ON_TRIO, ("pytest_trio.plugin",), "trio_mode = true", HELPERS_ON_TRIO, torn_down_in="call"
@@ -70,7 +71,7 @@ def _suites() -> dict[str, Suite]:
         "none": Suite(WITHOUT_PLUGIN, (), ""),
     }
     if importlib.util.find_spec("uvloop") is not None:
-        suites["anyio uvloop"] = _anyio('("asyncio", {"use_uvloop": True})', (*STARTED, *HELD, *OWN))
+        suites["anyio uvloop"] = _anyio('("asyncio", {"use_uvloop": True})', (*STARTED, *HELD, *NAMED, *OWN))
     return suites
 
 

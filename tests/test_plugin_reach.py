@@ -6,6 +6,7 @@ import asyncio
 import collections
 import contextvars
 import functools
+import logging
 import sys
 import types
 import weakref
@@ -16,11 +17,32 @@ from typing import Any
 import pytest
 from plugin.project import run_pytest
 
-from taskscope.pytest_plugin._reach import OBJECTS, REFERENCES, TURN, first_reaching
+from taskscope.pytest_plugin._reach import ATOMS, OBJECTS, REFERENCES, TURN, first_reaching
 
 
 class Thing:
     def method(self) -> None: ...
+
+
+class Handler(logging.Handler):
+    def __init__(self, thing: object) -> None:
+        super().__init__()
+        self.thing = thing
+
+
+class Logger(logging.Logger):
+    def __init__(self, thing: object) -> None:
+        super().__init__("logger")
+        self.thing = thing
+
+
+class Name(str):
+    def __new__(cls, thing: object) -> Name:
+        name = super().__new__(cls, "name")
+        name.thing = thing
+        return name
+
+    thing: object
 
 
 class Slotted:
@@ -72,6 +94,8 @@ WAYS: dict[str, Callable[[Thing], object]] = {
     "weak keys": lambda thing: weakref.WeakKeyDictionary({thing: 1}),
     "weak values": lambda thing: weakref.WeakValueDictionary({1: thing}),
     "exception": lambda thing: ValueError(thing),
+    "own kind of handler": Handler,
+    "own kind of string": Name,
 }
 
 
@@ -87,6 +111,12 @@ def _context(thing: object) -> contextvars.Context:
     return context
 
 
+def _stream_handler(thing: Any) -> object:
+    handler = logging.StreamHandler[Any]()
+    vars(handler)["thing"] = thing
+    return handler
+
+
 STOPS: dict[str, Callable[[Thing], object]] = {
     "module": _module,
     "class": lambda thing: type("Class", (), {"thing": thing})(),
@@ -94,6 +124,8 @@ STOPS: dict[str, Callable[[Thing], object]] = {
     "weak reference": weakref.ref,
     "globals of a function": lambda thing: eval("lambda: thing", {"thing": thing}),
     "frame": lambda thing: sys._getframe(),
+    "handler of the library's": _stream_handler,
+    "own kind of logger": Logger,
 }
 
 
@@ -141,6 +173,24 @@ def test_a_group_leads_to_its_tasks_and_not_to_who_waits_for_it() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("base", [asyncio.Future, asyncio.futures._PyFuture])  # type: ignore[attr-defined]
+def test_own_kind_of_future_leads_to_what_it_has_and_not_to_who_waits_for_it(base: Any) -> None:
+    class Job(base):  # type: ignore[misc]
+        thing: object
+
+    async def main() -> None:
+        job = Job()
+        job.thing = thing = Thing()
+        waiting = asyncio.create_task(asyncio.wait([job]))
+        await asyncio.sleep(0)
+        assert _leads([job], thing)
+        assert not _leads([job], waiting)
+        job.set_result(None)
+        await waiting
+
+    asyncio.run(main())
+
+
 def _chain(length: int, end: object) -> object:
     for _ in range(length):
         end = [end]
@@ -153,9 +203,19 @@ def test_a_walk_is_bounded() -> None:
     assert not _leads(_chain(OBJECTS + 10, thing), thing)
     around: list[object] = [[index] for index in range(OBJECTS)]
     assert not _leads([*around, thing, *around], thing)
-    numbers: list[object] = list(range(REFERENCES))
-    assert _leads([*numbers[:OBJECTS], thing, *numbers[:OBJECTS]], thing)
-    assert not _leads([*numbers, thing, *numbers], thing)
+    back: list[object] = []
+    back += [back] * (OBJECTS * REFERENCES)
+    assert _leads([*back[:OBJECTS], thing, *back[:OBJECTS]], thing)
+    assert not _leads([*back, thing, *back], thing)
+    numbers: list[object] = list(range(OBJECTS * REFERENCES))
+    assert _leads([*numbers, thing, *numbers], thing)
+    assert not _leads([*numbers * ATOMS, thing, *numbers * ATOMS], thing)
+
+
+def test_what_a_value_has_beside_its_tasks_does_not_use_a_walk_up() -> None:
+    thing = Thing()
+    cache = {index: {"id": index} for index in range(25_000)}
+    assert _leads(types.SimpleNamespace(cache=cache, rows=list(range(300_000)), things=[[thing]]), thing)
 
 
 def test_each_source_has_a_bound_of_its_own() -> None:

@@ -12,7 +12,7 @@ from taskscope._diagnosis.tasks import coroutine_of
 from taskscope._diagnosis.trio_tasks import is_trio_task, nurseries_round
 from taskscope._table import AnyTask, TaskTable
 from taskscope.pytest_plugin._owners import Owner
-from taskscope.pytest_plugin._reach import first_reaching
+from taskscope.pytest_plugin._reach import NEAR, OBJECTS, first_reaching
 from taskscope.pytest_plugin._traces import traces
 
 if TYPE_CHECKING:
@@ -53,13 +53,16 @@ class ClaimsOf:
         taken = self._in_nurseries(tasks, ordered)
         ids_of = {task: {id(task)} for task in tasks if task not in taken}
         avoid = _ids_of_running()
-        sources = self._sources(ordered) + _held_by(ordered, taken) if ids_of else []
-        while sources:
-            newly = first_reaching(sources, ids_of, avoid, self._traces)
+        values = self._sources(ordered) if ids_of else []
+        sources, limit = values + _held_by(ordered, taken), NEAR
+        while sources and ids_of:
+            newly = first_reaching(sources, ids_of, avoid, self._traces, limit)
             taken.update(newly)
             for task in newly:
                 del ids_of[task]
             sources = _held_by(ordered, newly)
+            if not newly and limit == NEAR:
+                sources, limit = _with_named(values) + _held_by(ordered, taken), OBJECTS
         return {
             task: (owner.table_on(_backend_of(task)), f"{owner.name} has it, and is to end it")
             for task, owner in taken.items()
@@ -68,7 +71,8 @@ class ClaimsOf:
     def things(self, found: list[Found]) -> Mapping[int, Taker]:
         """As `ClaimsThings` has it."""
         traces_of = {each.key: [id(thing) for thing in each.things if not _is_anybodys(thing)] for each in found}
-        taken: dict[int, Owner] = first_reaching(self._sources(self._not_judged()), traces_of, _ids_of_running())
+        sources = _with_named(self._sources(self._not_judged())) if traces_of else []
+        taken: dict[int, Owner] = first_reaching(sources, traces_of, _ids_of_running())
         return {key: owner.searches for key, owner in taken.items()}
 
     def _in_nurseries(self, tasks: list[AnyTask], owners: list[Owner]) -> dict[AnyTask, Owner]:
@@ -96,6 +100,10 @@ class ClaimsOf:
     def _value(self, owner: Owner) -> list[object]:
         argument = owner.name.removeprefix("fixture ")
         return [self._values[argument]] if argument in self._values else []
+
+
+def _with_named(values: list[tuple[Owner, list[object]]]) -> list[tuple[Owner, list[object]]]:
+    return [(owner, [*starts, *owner.named()]) for owner, starts in values]
 
 
 def _held_by(owners: list[Owner], taken: Mapping[AnyTask, Owner]) -> list[tuple[Owner, list[object]]]:

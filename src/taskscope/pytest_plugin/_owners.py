@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import unittest
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import CodeType
@@ -13,6 +14,7 @@ from taskscope._backends._backend import Backend
 from taskscope._backends._here import backend_here
 from taskscope._scope import TaskScope
 from taskscope._table import AnyTask, TaskTable, set_tag, tag
+from taskscope.pytest_plugin._enders import class_cleanups, enders_of_case, enders_of_fixture
 from taskscope.pytest_plugin._named import named_by, with_namespace
 from taskscope.pytest_plugin._searches import Searches
 from taskscope.pytest_plugin._settings import Settings
@@ -27,7 +29,9 @@ class Owner:
         kind: `"test"`, `"fixture"`, `"case"`, or `"loop"` for what is spawned when whoever spawns it has been judged.
         settings: What holds for it.
         values: What it has made, and what is called when it is torn down: whatever these lead to is its own.
-        function: A fixture's function: whatever the globals that it names lead to is its own, too.
+        function: A fixture's function: whatever that which it names leads to is its own, too.
+        test_class: The class of the test that a fixture was set up for, if there is one.
+        case: A test case, whose methods and cleanups name things in the same way.
         is_tagging: Whether what it spawns can be tagged. pytest-trio runs fixtures side by side in one context, where a
             tag of one would be another's.
         is_judged: Whether it has been torn down. It can end nothing any more, and nobody's task is its.
@@ -41,6 +45,8 @@ class Owner:
         self.defined_at = defined_at
         self.values: list[object] = []
         self.function: object = None
+        self.test_class: type | None = None
+        self.case: unittest.TestCase | None = None
         self.is_tagging = True
         self.is_judged = False
         self.searches = Searches(settings)
@@ -117,7 +123,14 @@ class Owner:
     def starts(self) -> list[object]:
         """Where a walk begins that looks for what is this owner's."""
         values = [part for value in self.values for part in with_namespace(value)]
-        return [*values, *named_by(self.function), *self.pending()]
+        return [*values, *self.pending()] if self.case is None else [self.case, *values, *self.pending()]
+
+    def named(self) -> list[object]:
+        """Where else it begins: at what its code names. To find that takes longer than most walks."""
+        if self.case is not None:
+            return named_by(enders_of_case(self.case))
+        named = named_by(enders_of_fixture(self.function, self.test_class, self.values))
+        return [*named, *class_cleanups(self.function, self.test_class)]
 
 
 @contextmanager

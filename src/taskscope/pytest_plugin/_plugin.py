@@ -73,6 +73,7 @@ class Enforcement:
         function = fixturedef.func
         owner = Owner(f"fixture {fixturedef.argname}", "fixture", settings, defined_where(function))
         owner.function = function
+        owner.test_class = getattr(request, "cls", None)  # there is none in a wider scope than a class
         self._fixtures[fixturedef] = owner
         find_owner = functools.partial(self._fixtures.get, fixturedef)
         wrapped = with_steps(function, find_owner, self._judge, self._loops.hold_running)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any, Final, TypeVar
 
-from taskscope._diagnosis.awaitables import UNKNOWN, field_of, fields
+from taskscope._diagnosis.awaitables import FUTURES, TASKS, UNKNOWN, field_of, fields
 from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._diagnosis.stops import STOPS
 from taskscope._diagnosis.tasks import coroutine_of, is_task
@@ -19,24 +19,33 @@ from taskscope._diagnosis.trio_tasks import is_trio_task
 
 T = TypeVar("T")
 
-OBJECTS: Final = 20_000
+OBJECTS: Final = 100_000
 """Objects that one walk comes to. What lies further is not found."""
 
-REFERENCES: Final = 10 * OBJECTS
-"""References that one walk looks at: most lead to numbers and strings, which are not walked to, or back."""
+NEAR: Final = 2_000
+"""The same for a walk that is to find what most fixtures have, which is not far."""
+
+REFERENCES: Final = 5
+"""References that a walk looks at for each object, for many lead back to where it has been."""
+
+ATOMS: Final = 10
+"""References to numbers and strings, past which no walk goes, that count as one."""
 
 TURN: Final = 100
 """References that a walk looks at before it is another one's turn."""
 
 _NOTHING: Final = 0  # no object's id
 
-# Whose objects lead back into the machinery that runs the tests, or to us, who hold all tasks.
-_MACHINERY: Final = frozenset(
-    {"_pytest", "pytest", "pytest_asyncio", "pluggy", "hypothesis", "xdist", "logging", "taskscope"}
-)
+_ATOMS: Final[frozenset[type]] = frozenset({str, bytes, int, float, complex, bool, type(None)})
+
+# Whose objects, and those of classes derived from theirs, lead back into the machinery that runs the tests, or to us,
+# who hold all tasks.
+MACHINERY: Final = frozenset({"_pytest", "pytest", "pytest_asyncio", "pluggy", "hypothesis", "xdist", "taskscope"})
+# From one logger it goes to all others. A handler or a filter of a user's leads only to what he has put there.
+_LOGGERS: Final = frozenset({"Logger", "Manager"})
 # Objects of these libraries lead to the tasks that wait for them, save for those by which tasks, connections and
 # processes can be ended.
-_LIBRARIES: Final = frozenset({"anyio", "trio"})
+LIBRARIES: Final = frozenset({"anyio", "trio"})
 _HOLDERS: Final = frozenset(
     {
         "TaskGroup",
@@ -65,6 +74,11 @@ _OF_ALL_LOOPS: Final = ("EventLoopPolicy", "ChildWatcher")
 # What `asyncio.gather` returns: to cancel it cancels all that it waits for.
 _GATHERING: Final[Any] = vars(asyncio.tasks)["_GatheringFuture"]
 
+# Where a future that is written in Python keeps who waits for it.
+_CALLBACKS: Final = "_callbacks"
+
+_TASK_GROUP: Final = asyncio.TaskGroup  # bound here, for tests put others in its place
+
 # Where a task group keeps who has opened it.
 _PARENT_TASK: Final = "_parent_task"
 
@@ -80,6 +94,7 @@ def first_reaching(
     targets: Mapping[T, Collection[int]],
     avoid: Collection[int] = (),
     further: Callable[[T], Collection[int]] | None = None,
+    objects: int = OBJECTS,
 ) -> dict[T, Any]:
     """Which source is the first to come to each target. They take turns: a large one is not to hold up the others.
 
@@ -87,6 +102,7 @@ def first_reaching(
     targets: each with the ids of what stands for it: to come to one of these will do.
     avoid: ids of objects past which no walk goes.
     further: gives the ids of what else stands for a target. Asked for those only that are not near any source.
+    objects: how many a walk comes to.
     """
     standing_for: dict[int, list[T]] = {}
     for target, ids in targets.items():
@@ -95,7 +111,7 @@ def first_reaching(
     found: dict[T, Any] = {}
     met: dict[int, Any] = dict.fromkeys(avoid)
     stops: dict[type, bool] = {}
-    ahead = [(name, _walk(name, starts, met, stops)) for name, starts in sources]
+    ahead = [(name, _walk(name, starts, met, stops, objects)) for name, starts in sources]
     while ahead and len(found) < len(targets):
         for name, walk in list(ahead):
             turn = list(islice(walk, TURN))
@@ -115,7 +131,9 @@ def first_reaching(
     return found
 
 
-def _walk(name: Any, starts: Iterable[object], met: dict[int, Any], stops: dict[type, bool]) -> Iterator[int]:
+def _walk(
+    name: Any, starts: Iterable[object], met: dict[int, Any], stops: dict[type, bool], objects: int
+) -> Iterator[int]:
     """Goes along references, nearest things first, and yields for each the id of what it comes to there, if it is new.
 
     Of classes, too: no walk goes through one, but tasks can be theirs.
@@ -124,13 +142,16 @@ def _walk(name: Any, starts: Iterable[object], met: dict[int, Any], stops: dict[
     stops: whether walks stop at objects of a class, as far as that has been asked.
     """
     came_to: list[object] = []
-    looked_at = 0
+    left = objects * REFERENCES * ATOMS
     for held in chain([starts], map(_referents, came_to)):  # which grows meanwhile
         for obj in held:
-            looked_at += 1
-            if looked_at > REFERENCES or len(came_to) >= OBJECTS:
-                return
             kind = class_of(obj)
+            is_atom = kind in _ATOMS
+            left -= 1 if is_atom else ATOMS
+            if left < 0 or len(came_to) >= objects:
+                return
+            if is_atom:
+                continue
             is_stop = stops.get(kind)
             if is_stop is None:
                 is_stop = stops[kind] = _is_stop(kind)
@@ -146,15 +167,34 @@ def _walk(name: Any, starts: Iterable[object], met: dict[int, Any], stops: dict[
 
 
 def _is_stop(kind: type) -> bool:
-    # Futures too: that a test's task waits for something of a fixture's does not make it the fixture's.
+    roots = [_root(base) for base in _mro(kind)]
     if issubclass(kind, STOPS):
-        return not (issubclass(kind, asyncio.Task) or kind is _GATHERING)
-    modules = [(module_of(base) or "").partition(".")[0] for base in _mro(kind)]
-    if "asyncio" in modules and any(_name(base).endswith(_OF_ALL_LOOPS) for base in _mro(kind)):
+        return not _is_passed_in_spite(kind, roots[0])
+    if roots[0] == "logging" or any(_is_logger(base) for base in _mro(kind)):
         return True
-    if modules[0] in _LIBRARIES:
+    if "asyncio" in roots and any(_name(base).endswith(_OF_ALL_LOOPS) for base in _mro(kind)):
+        return True
+    if roots[0] in LIBRARIES:
         return _name(kind) not in _HOLDERS
-    return not _MACHINERY.isdisjoint(modules)
+    return not MACHINERY.isdisjoint(roots)
+
+
+def _is_passed_in_spite(kind: type, root: str) -> bool:
+    """Whether a walk goes through the objects of a class that is derived from one at which it stops."""
+    if issubclass(kind, TASKS) or kind is _GATHERING:
+        return True
+    # What a user has derived from these holds what he has put there. Other futures only lead to who waits for them:
+    # that a test's task waits for something of a fixture's does not make it the fixture's.
+    is_users = root not in sys.stdlib_module_names | LIBRARIES | MACHINERY
+    return is_users and issubclass(kind, (*FUTURES, *_ATOMS))
+
+
+def _is_logger(kind: type) -> bool:
+    return _name(kind) in _LOGGERS and _root(kind) == "logging"
+
+
+def _root(kind: type) -> str:
+    return (module_of(kind) or "").partition(".")[0]
 
 
 def _referents(obj: Any) -> Iterable[object]:
@@ -172,11 +212,22 @@ def _referents(obj: Any) -> Iterable[object]:
         return [coroutine_of(obj)]
     if kind is _GATHERING:
         return [obj._children]
+    if issubclass(kind, FUTURES):
+        return _given_to_future(obj)
     if _is_nursery(kind):
         return [_held(obj, "_children")]
-    if issubclass(kind, asyncio.TaskGroup):
+    if issubclass(kind, _TASK_GROUP):
         return [value for name, value in fields(obj).items() if name != _PARENT_TASK]
     return gc.get_referents(obj)
+
+
+def _given_to_future(future: object) -> list[object]:
+    """What a user has put into a future of a class of his own, without those who wait for it."""
+    own = fields(future)
+    if own:
+        return [value for name, value in own.items() if name != _CALLBACKS]
+    # One in C keeps its attributes in a dict, and has no `__dict__` to tell it.
+    return [part for part in gc.get_referents(future) if type(part) is dict]
 
 
 def _alive_in(container: object) -> list[object]:

@@ -76,8 +76,7 @@ class TestRun:
         self._threads_before = {thread.ident for thread in threading.enumerate()}
         kind = "test" if self._case is None else "case"
         self.owner = Owner(item.nodeid, kind, settings, defined_where(self._function))
-        if self._case is not None:
-            self.owner.values.append(self._case)
+        self.owner.case = self._case
 
     @functools.cached_property
     def _policy(self) -> Policy:

@@ -46,7 +46,7 @@ def _object_of_method(link: Link, instance: object | None) -> object | None:
     if not own and not any(outer):
         return None
     for held in gc.get_referents(link.holder):
-        obj = _contents(held) if type(held) is types.CellType else held
+        obj = contents_of(held) if type(held) is types.CellType else held
         kind: Any = obj if issubclass(class_of(obj), type) else class_of(obj)  # a class method's is the class
         names = {_name(base) for base in _mro(kind) if not _is_waited_for(base)}
         if own in names or (obj is not instance and not names.isdisjoint(outer)):
@@ -64,7 +64,8 @@ def _class_in(qualname: str) -> str:
     return qualname.rpartition(".")[0].rpartition(".")[2]
 
 
-def _contents(cell: types.CellType) -> object | None:
+def contents_of(cell: types.CellType) -> object | None:
+    """What a variable of a closure has in it; None also where that has no value yet."""
     try:
         contents: object = cell.cell_contents
         return contents

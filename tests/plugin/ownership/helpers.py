@@ -6,6 +6,7 @@ import collections
 import contextlib
 import contextvars
 import functools
+import sys
 import threading
 import types
 import unittest

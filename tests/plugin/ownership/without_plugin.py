@@ -191,4 +191,153 @@ WITHOUT_PLUGIN = (
         """,
         owner="test_NAME_leak",
     ),
+    Program(
+        "tear_down_with_global",
+        """
+        client_NAME_TWIN = Client()
+
+        class Case_NAME_TWIN(unittest.IsolatedAsyncioTestCase):
+            async def asyncTearDown(self):
+                client = client_NAME_TWIN
+                await client.aclose()  # teardown
+
+            async def test_NAME_TWIN(self):
+                client_NAME_TWIN.ask()
+        """,
+        owner="test_NAME_leak",
+    ),
+    Program(
+        "class_attribute_of_case",
+        """
+        class Base_NAME_TWIN(unittest.IsolatedAsyncioTestCase):
+            client = Client()
+
+            async def asyncTearDown(self):
+                client = self.client
+                await client.aclose()  # teardown
+
+        class Case_NAME_TWIN(Base_NAME_TWIN):
+            async def asyncTearDown(self):
+                await super().asyncTearDown()
+
+            async def test_NAME_TWIN(self):
+                self.client.ask()
+        """,
+        owner="test_NAME_leak",
+    ),
+    Program(
+        "cleanup_with_global",
+        """
+        client_NAME_TWIN = Client()
+
+        class Case_NAME_TWIN(unittest.IsolatedAsyncioTestCase):
+            async def test_NAME_TWIN(self):
+                async def clean():
+                    client = client_NAME_TWIN
+                    await client.aclose()  # teardown
+                self.addAsyncCleanup(clean)
+                client_NAME_TWIN.ask()
+        """,
+        owner="test_NAME_leak",
+    ),
+    Program(
+        "global_of_case_not_named",
+        """
+        ended_NAME_TWIN, forgotten_NAME_TWIN = Client(), Client()
+
+        class Case_NAME_TWIN(unittest.IsolatedAsyncioTestCase):
+            async def asyncTearDown(self):
+                await ended_NAME_TWIN.aclose()
+
+            async def test_NAME_TWIN(self):
+                forgotten_NAME_TWIN.ask()
+                await asyncio.sleep(0)
+                await forgotten_NAME_TWIN.aclose()  # teardown
+        """,
+        owner="test_NAME_leak",
+    ),
+    Program(
+        "set_up_class_of_case",
+        """
+        class Case_NAME_TWIN(unittest.TestCase):
+            @classmethod
+            def setUpClass(cls):
+                cls.runner, cls.client = asyncio.Runner(), Client()
+
+            @classmethod
+            def tearDownClass(cls):
+                cls.runner.run(cls.client.aclose())  # teardown
+                cls.runner.close()
+
+            def test_NAME_TWIN(self):
+                async def main():
+                    self.client.ask()
+                self.runner.run(main())
+        """,
+        owner="fixture _unittest_setUpClass_fixture_Case_NAME_leak",
+    ),
+    Program(
+        "class_cleanup_of_case",
+        """
+        class Case_NAME_TWIN(unittest.TestCase):
+            @classmethod
+            def setUpClass(cls):
+                cls.runner, client = asyncio.Runner(), Client()
+                cls.addClassCleanup(cls.runner.close)
+                cls.addClassCleanup(cls.finish, client)
+                cls.ask = functools.partial(ask_NAME_TWIN, weakref.ref(client))
+
+            @classmethod
+            def finish(cls, client):
+                cls.runner.run(client.aclose())  # teardown
+
+            def test_NAME_TWIN(self):
+                self.runner.run(self.ask())
+
+        async def ask_NAME_TWIN(client):
+            client().ask()
+        """,
+        owner="fixture _unittest_setUpClass_fixture_Case_NAME_leak",
+    ),
+    Program(
+        "set_up_class",
+        """
+        class TestClass_NAME_TWIN:
+            @classmethod
+            def setup_class(cls):
+                cls.runner, cls.client = asyncio.Runner(), Client()
+
+            @classmethod
+            def teardown_class(cls):
+                cls.runner.run(cls.client.aclose())  # teardown
+                cls.runner.close()
+
+            def test_NAME_TWIN(self):
+                async def main():
+                    self.client.ask()
+                self.runner.run(main())
+        """,
+        owner="fixture _xunit_setup_class_fixture_TestClass_NAME_leak",
+    ),
+    Program(
+        "set_up_function",
+        """
+        things_NAME_TWIN = types.SimpleNamespace()
+
+        class TestClass_NAME_TWIN:
+            def setup_method(self):
+                things_NAME_TWIN.runner, things_NAME_TWIN.client = asyncio.Runner(), Client()
+
+            def teardown_method(self):
+                runner, client = things_NAME_TWIN.runner, things_NAME_TWIN.client
+                runner.run(client.aclose())  # teardown
+                runner.close()
+
+            def test_NAME_TWIN(self):
+                async def main():
+                    things_NAME_TWIN.client.ask()
+                things_NAME_TWIN.runner.run(main())
+        """,
+        owner="fixture _xunit_setup_method_fixture_TestClass_NAME_leak",
+    ),
 )
