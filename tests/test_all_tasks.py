@@ -368,6 +368,12 @@ class Unrelated:
     def cancel_all_tasks(self) -> None:
         cancel_all()
 
+    def kill(self) -> None:
+        self.process.kill()  # type: ignore[attr-defined]
+
+    def handle_ctrl_c(self) -> None:
+        signal.signal(signal.SIGINT, lambda *_: None)
+
     async def stop_later(self) -> None:
         await asyncio.sleep(60)
         self.stop()
@@ -375,7 +381,8 @@ class Unrelated:
 
 def timers_of_other_things(loop: asyncio.AbstractEventLoop) -> object:
     app = Unrelated(unrelated)
-    timers = [unrelated, app.stop, app.stop_as_told, functools.partial(unrelated), lambda: unrelated()]
+    methods = [app.stop, app.stop_as_told, app.kill, app.handle_ctrl_c]
+    timers = [unrelated, *methods, functools.partial(unrelated), lambda: unrelated()]
     return [loop.call_later(60, call) for call in timers]
 
 
@@ -471,3 +478,38 @@ def test_a_host_that_counts_all_tasks_once_its_scope_is_over_does_not_count(run:
         assert len(asyncio.all_tasks()) == 1
 
     run(main)
+
+
+def send_ctrl_c() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def kill_own_process() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@BY_SIGNAL
+@pytest.mark.parametrize("by_thread", [True, False], ids=["thread", "timer"])
+@pytest.mark.parametrize(
+    ("send", "arguments"), [(send_ctrl_c, ()), (kill_own_process, ()), (os.kill, (os.getpid(), signal.SIGINT))]
+)
+def test_a_body_that_waits_for_ctrl_c_is_ended_by_that(
+    send: Callable[..., None], arguments: tuple[Any, ...], by_thread: bool
+) -> None:
+    ended: list[str] = []
+
+    async def main() -> None:
+        timer = threading.Timer(WHILE, send, arguments) if by_thread else None
+        if timer is None:
+            asyncio.get_running_loop().call_later(WHILE, send, *arguments)
+        else:
+            timer.start()
+        try:
+            async with TaskScope(watch=WATCH):
+                ended.append(await service())
+        finally:
+            if timer is not None:
+                timer.join()
+
+    asyncio.run(main())
+    assert ended == ["bye"]

@@ -12,7 +12,7 @@ from taskscope._backends._ownership import running_loop
 from taskscope._closed_in_use import Accusation
 from taskscope._closers import closers
 from taskscope._diagnosis.alive_on_loop import alive_on
-from taskscope._diagnosis.calls_all import names_all_tasks
+from taskscope._diagnosis.calls_all import can_cancel_any
 from taskscope._diagnosis.host import own_coroutines
 from taskscope._diagnosis.proof import Held, Proof
 from taskscope._diagnosis.reachability import prove
@@ -20,7 +20,9 @@ from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.untraced import untraced
 from taskscope._table import AnyTask, TaskTable
 
-_NOT_BELIEVED: Final = "somebody who may go on names asyncio.all_tasks, by which any task can be cancelled"
+_NOT_BELIEVED: Final = (
+    "somebody who may go on names asyncio.all_tasks, or sends Ctrl-C: any task can be cancelled by that"
+)
 
 
 def prove_tasks(table: TaskTable, waited_for: object) -> Proof:
@@ -107,7 +109,7 @@ def _believed(proof: Proof, opener: AnyTask | None) -> Proof:
         return proof
     at_rest = {id(opener), id(backend.current_task()), *proof.stuck}
     alive = alive_on(running_loop(), iter(backend.all_tasks()), at_rest)
-    return Proof({}, proof.visited, _NOT_BELIEVED) if names_all_tasks(alive) else proof
+    return Proof({}, proof.visited, _NOT_BELIEVED) if can_cancel_any(alive) else proof
 
 
 def _own_types() -> tuple[type, ...]:

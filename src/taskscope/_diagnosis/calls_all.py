@@ -3,12 +3,18 @@
 asyncio knows its tasks weakly, and that leads nowhere for the proof: or nothing could ever be proven. But the usual
 shutdown of a program asks it for all of them. So code is read for who asks: that which is alive, and what it calls, as
 far as its names tell. It is read from the nearest on, and not without end.
+
+So it is with Ctrl-C, which a runner answers by cancelling its main task: that somebody could press it counts for
+nothing, but a test of that has something alive that sends it.
 """
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import gc
+import os
+import signal
 import types
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -26,7 +32,15 @@ OBJECTS: Final = 50_000
 ALIKE: Final = 100
 """Coroutines of one function that are looked into. A server has thousands that differ only in whom they serve."""
 
-NAMES: Final = frozenset({"all_tasks", "_all_tasks", "_scheduled_tasks", "_eager_tasks"})
+NAMES: Final = frozenset(
+    {"all_tasks", "_all_tasks", "_scheduled_tasks", "_eager_tasks", "raise_signal", "pthread_kill", "interrupt_main"}
+)
+
+# Who only names the first may mean a process, and who only the other may just handle it.
+_TOGETHER: Final = frozenset({"kill", "SIGINT"})
+
+# Under another name, or as callbacks.
+_FUNCTIONS: Final = frozenset(map(id, (asyncio.all_tasks, os.kill, signal.raise_signal, _thread.interrupt_main)))
 
 _GENERATORS: Final = frozenset(map(id, (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)))
 _LEAD_NOWHERE: Final = frozenset(
@@ -34,8 +48,8 @@ _LEAD_NOWHERE: Final = frozenset(
 )
 
 
-def names_all_tasks(alive: Iterable[object]) -> bool:
-    """Whether any of these things, or what they call, names that which knows all tasks.
+def can_cancel_any(alive: Iterable[object]) -> bool:
+    """Whether any of these things, or what they call, names that which knows all tasks, or sends Ctrl-C.
 
     alive: functions, coroutines, handles, threads, and whatever else can lead to code that will run.
     """
@@ -58,10 +72,10 @@ class _Search:
 
     def finds_it(self) -> bool:
         for thing, names in self._ahead:  # which grow meanwhile
-            if thing is asyncio.all_tasks:
-                return True  # under another name, or as a callback
+            if id(thing) in _FUNCTIONS:
+                return True
             if class_of(thing) is types.FunctionType:
-                if not NAMES.isdisjoint(self._names_of(thing) or ()):
+                if _tells(self._names_of(thing) or frozenset()):
                     return True
                 if self._is_like_another(thing):
                     continue
@@ -119,6 +133,10 @@ class _Search:
             by = next((self._names_of(each) for each in held if class_of(each) is types.FunctionType), None)
             return ((value, by) for value in held)
         return ((value, names) for value in led_to(thing, kind, names))
+
+
+def _tells(names: Names) -> bool:
+    return not NAMES.isdisjoint(names) or names >= _TOGETHER
 
 
 def names_in(code: types.CodeType) -> Iterator[str]:
