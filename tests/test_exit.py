@@ -687,7 +687,8 @@ def test_in_virtual_time_the_grace_goes_by_the_loops_clock() -> None:
         async with quiet(grace=3600, cancel_timeout=3600) as leaking:
             spawn(asyncio.sleep(3700), "leak")
         assert outcomes(leaking.report) == {"leak": "cancelled"}
-        assert leaking.report.settled_after == pytest.approx(3600)
+        # on a machine that stalls the clock is helped on, for as long as a first look takes
+        assert leaking.report.settled_after == pytest.approx(3600, abs=0.01)
         check()
         assert not left_of_ours()
 

@@ -181,12 +181,12 @@ def test_own_kind_of_future_leads_to_what_it_has_and_not_to_who_waits_for_it(bas
     async def main() -> None:
         job = Job()
         job.thing = thing = Thing()
-        waiting = asyncio.create_task(asyncio.wait([job]))
+        waiting = [asyncio.create_task(asyncio.wait([job])) for _ in range(3)]
         await asyncio.sleep(0)
         assert _leads([job], thing)
-        assert not _leads([job], waiting)
+        assert not any(_leads([job], each) for each in waiting)
         job.set_result(None)
-        await waiting
+        await asyncio.wait(waiting)
 
     asyncio.run(main())
 

@@ -7,11 +7,11 @@ import gc
 import sys
 import types
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any, Final, TypeVar
 
-from taskscope._diagnosis.awaitables import FUTURES, TASKS, UNKNOWN, field_of, fields
+from taskscope._diagnosis.awaitables import FUTURES, TASKS, UNKNOWN, done_callbacks, field_of, fields
 from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._diagnosis.stops import STOPS
 from taskscope._diagnosis.tasks import coroutine_of, is_task
@@ -73,6 +73,8 @@ _OF_ALL_LOOPS: Final = ("EventLoopPolicy", "ChildWatcher")
 
 # What `asyncio.gather` returns: to cancel it cancels all that it waits for.
 _GATHERING: Final[Any] = vars(asyncio.tasks)["_GatheringFuture"]
+
+_SETS: Final = (set, frozenset)
 
 # Where a future that is written in Python keeps who waits for it.
 _CALLBACKS: Final = "_callbacks"
@@ -226,8 +228,21 @@ def _given_to_future(future: object) -> list[object]:
     own = fields(future)
     if own:
         return [value for name, value in own.items() if name != _CALLBACKS]
-    # One in C keeps its attributes in a dict, and has no `__dict__` to tell it.
-    return [part for part in gc.get_referents(future) if type(part) is dict]
+    # One in C has no `__dict__` to tell of them. Since 3.14 it refers to each by itself, before that to a dict.
+    parts = gc.get_referents(future)
+    if sys.version_info < (3, 14):
+        return [part for part in parts if type(part) is dict]
+    awaited_by = field_of(future, "_asyncio_awaited_by")
+    waiting = {*map(id, done_callbacks(future)), *map(id, awaited_by if type(awaited_by) in _SETS else ())}
+    return [part for part in parts if id(part) not in waiting and not _is_kept_in(part, waiting)]
+
+
+def _is_kept_in(part: Any, waiting: Container[int]) -> bool:
+    """Whether it is what a future keeps those in who wait for it: in a set, or callbacks with a context each."""
+    kind = class_of(part)
+    if kind is set:
+        return any(id(each) in waiting for each in part)
+    return kind is list and any(class_of(each) is tuple and each and id(each[0]) in waiting for each in part)
 
 
 def _alive_in(container: object) -> list[object]:

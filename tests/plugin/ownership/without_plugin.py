@@ -285,7 +285,7 @@ WITHOUT_PLUGIN = (
                 cls.runner, client = asyncio.Runner(), Client()
                 cls.addClassCleanup(cls.runner.close)
                 cls.addClassCleanup(cls.finish, client)
-                cls.ask = functools.partial(ask_NAME_TWIN, weakref.ref(client))
+                cls.ask = staticmethod(functools.partial(ask_NAME_TWIN, weakref.ref(client)))
 
             @classmethod
             def finish(cls, client):
