@@ -8,7 +8,7 @@ import sys
 import weakref
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, Final, NamedTuple, final
+from typing import Any, NamedTuple, final
 
 from taskscope._table import NO_SITE, AnyTask, Row, TaskTable, tag
 
@@ -18,12 +18,17 @@ else:
     # the Python function of 3.11 costs five times this look-up
     current_task: Callable[[asyncio.AbstractEventLoop], AnyTask | None] = vars(asyncio.tasks)["_current_tasks"].get
 
-# Bound here once, for tests put others in their places.
-running_loop: Final = asyncio.get_running_loop
-
 # From 3.14 on the functions of asyncio, which are in C, see no tasks in pure Python: those keep books of their own.
 _current_python_task: Callable[[asyncio.AbstractEventLoop], AnyTask | None] = vars(asyncio.tasks)["_current_tasks"].get
 _all_python_tasks: Callable[[], set[AnyTask]] = vars(asyncio.tasks).get("_py_all_tasks", asyncio.all_tasks)
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """The same as `asyncio.get_running_loop`, which tests put something else in the place of."""
+    loop = asyncio._get_running_loop()
+    if loop is None:
+        raise RuntimeError("no running event loop")
+    return loop
 
 
 def running_task(loop: asyncio.AbstractEventLoop) -> AnyTask | None:
