@@ -30,7 +30,8 @@ Names = frozenset[str]
 
 # They name all tasks themselves, to run them or when a program ends, or lead to who does: nothing would be proven.
 _LIBRARIES: Final = sys.stdlib_module_names | {
-    "_pytest", "anyio", "execnet", "pluggy", "pytest", "pytest_asyncio", "pytest_trio", "taskscope", "trio", "uvloop", "xdist",
+    "_pytest", "anyio", "execnet", "pluggy", "pytest", "pytest_asyncio", "pytest_trio", "taskscope", "trio", "uvloop",
+    "xdist",
 }  # fmt: skip
 
 # Libraries whose objects call what they hold: handles, transports, threads, futures of executors.
