@@ -7,6 +7,7 @@ import concurrent.futures
 from contextlib import suppress
 
 from taskscope._backends._here import backend_here, running_trio
+from taskscope._backends._ownership import running_loop
 from taskscope._diagnosis.awaitables import fields
 from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._diagnosis.proof import Proof
@@ -49,7 +50,7 @@ def find_deadlocked(loop: asyncio.AbstractEventLoop | None = None) -> Report:
         return _NOTHING if is_off() else _look_on_trio()
     running = asyncio._get_running_loop()
     if loop is None:
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
     if not isinstance(loop, asyncio.AbstractEventLoop):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"loop={safe_repr(loop)}: must be None or an event loop of asyncio, not {type(loop).__name__}")
     if is_off():
@@ -81,7 +82,7 @@ def _ask(loop: asyncio.AbstractEventLoop) -> Report:
 def _look() -> Report:
     from taskscope._proving import prove_all
 
-    kept = _kept_by(asyncio.get_running_loop())
+    kept = _kept_by(running_loop())
     kept -= {task for task in kept if task.done()}
     proof, stuck, looked_at = prove_all([kept])
     kept.update(stuck)

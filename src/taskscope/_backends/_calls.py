@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections import deque
-from collections.abc import Iterator
 from types import CodeType, FunctionType, MemberDescriptorType, MethodType
 from typing import Any, cast
+
+from taskscope._code import names_in
 
 LIMIT = 200
 """How many callables are looked at. Wrappers are a few deep; who is further away is taken for not called."""
@@ -36,7 +37,8 @@ def _named_by(part: object) -> list[object]:
     if isinstance(part, FunctionType):
         return _named_by_function(part)
     if isinstance(part, MethodType):
-        names = _names_in(getattr(part.__func__, "__code__", None))
+        code = getattr(part.__func__, "__code__", None)
+        names = names_in(code) if isinstance(code, CodeType) else ()
         return [part.__func__, *(_attribute(part.__self__, name) for name in names)]
     call = inspect.getattr_static(type(part), "__call__", None)
     return [MethodType(call, part)] if isinstance(call, FunctionType) else []
@@ -46,7 +48,7 @@ def _named_by_function(function: FunctionType) -> list[object]:
     parts: list[object] = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
     parts += function.__defaults__ or ()
     parts += (function.__kwdefaults__ or {}).values()
-    parts += (function.__globals__.get(name) for name in _names_in(function.__code__))
+    parts += (function.__globals__.get(name) for name in names_in(function.__code__))
     return [part for part in parts if callable(part)]
 
 
@@ -62,14 +64,6 @@ def _attribute(instance: Any, name: str) -> object:
         except AttributeError:  # a slot that is not filled
             return None
     return found
-
-
-def _names_in(code: object) -> Iterator[str]:
-    """The names of globals and attributes in a function's code, nested functions included."""
-    if isinstance(code, CodeType):
-        yield from code.co_names
-        for constant in code.co_consts:
-            yield from _names_in(constant)
 
 
 def _is_filled(cell: Any) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, cast
 
 from taskscope._diagnosis.anyio_scopes import attribute
 from taskscope._diagnosis.awaitables import coroutine_of, fields, is_done, is_exactly, is_task
-from taskscope._diagnosis.opaque import module_of
+from taskscope._diagnosis.opaque import package_of
 from taskscope._diagnosis.primitives import address, peer_of, referred, socket_state, timer_state
 from taskscope._diagnosis.safely import safely
 
@@ -69,7 +69,7 @@ def _variables(holder: object) -> Iterator[object]:
 
 
 def _is_anyios(obj: object, name: str) -> bool:
-    return any(_name(base) == name and (module_of(base) or "").partition(".")[0] == "anyio" for base in _mro(type(obj)))
+    return any(_name(base) == name and package_of(base) == "anyio" for base in _mro(type(obj)))
 
 
 def _length(obj: object, name: str) -> int:

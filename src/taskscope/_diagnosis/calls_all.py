@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, final
 
+from taskscope._code import codes_in
 from taskscope._diagnosis.code_ahead import Names, had_by, is_library, led_to
 from taskscope._diagnosis.opaque import class_of
 
@@ -40,7 +41,7 @@ NAMES: Final = frozenset(
 _TOGETHER: Final = frozenset({"kill", "SIGINT"})
 
 # Under another name, or as callbacks.
-_FUNCTIONS: Final = frozenset(map(id, (asyncio.all_tasks, os.kill, signal.raise_signal, _thread.interrupt_main)))
+_CALLBACKS: Final = frozenset(map(id, (asyncio.all_tasks, os.kill, signal.raise_signal, _thread.interrupt_main)))
 
 _GENERATORS: Final = frozenset(map(id, (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)))
 _LEAD_NOWHERE: Final = frozenset(
@@ -72,7 +73,7 @@ class _Search:
 
     def finds_it(self) -> bool:
         for thing, names in self._ahead:  # which grow meanwhile
-            if id(thing) in _FUNCTIONS:
+            if id(thing) in _CALLBACKS:
                 return True
             if class_of(thing) is types.FunctionType:
                 if _tells(self._names_of(thing) or frozenset()):
@@ -118,7 +119,7 @@ class _Search:
         code = function.__code__
         found = self._read.get(id(code))
         if found is None:
-            found = frozenset(names_in(code)) if len(self._read) < FUNCTIONS else frozenset[str]()
+            found = frozenset(_names_in(code)) if len(self._read) < FUNCTIONS else frozenset[str]()
             self._read[id(code)] = found
         return found
 
@@ -139,11 +140,8 @@ def _tells(names: Names) -> bool:
     return not NAMES.isdisjoint(names) or names >= _TOGETHER
 
 
-def names_in(code: types.CodeType) -> Iterator[str]:
+def _names_in(code: types.CodeType) -> Iterator[str]:
     """The names in a piece of code, in the functions that it makes, and of what it looks for by `getattr`."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if type(constant) is types.CodeType:
-            yield from names_in(constant)
-        elif type(constant) is str and constant in NAMES:
-            yield constant
+    for each in codes_in(code):
+        yield from each.co_names
+        yield from (constant for constant in each.co_consts if type(constant) is str and constant in NAMES)

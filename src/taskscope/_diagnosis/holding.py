@@ -23,7 +23,7 @@ from typing import Any, Final, cast, final
 from taskscope._diagnosis.awaitables import is_wrapper
 from taskscope._diagnosis.folding import is_internal, is_of_library, is_own
 from taskscope._diagnosis.live_variables import dead_variables
-from taskscope._diagnosis.opaque import class_of, module_of
+from taskscope._diagnosis.opaque import class_of, module_of, package_of
 from taskscope._diagnosis.own_fields import own_fields, own_values
 from taskscope._diagnosis.packages import TRIO, function_in
 from taskscope._diagnosis.stack import Link, task_chain
@@ -331,7 +331,7 @@ def _leads_to_users(kind: type) -> bool:
     """Whether objects of a class may lead to tasks that only wait for something: primitives of Trio and AnyIO do."""
     if _is_group(kind):
         return False
-    return (module_of(kind) or "").partition(".")[0] in ("trio", "anyio") or is_stop(kind)
+    return package_of(kind) in ("trio", "anyio") or is_stop(kind)
 
 
 def _steps_to_tasks(obj: Any) -> Iterator[Step]:
@@ -340,7 +340,7 @@ def _steps_to_tasks(obj: Any) -> Iterator[Step]:
 
 
 def _is_group(kind: type) -> bool:
-    package = (module_of(kind) or "").partition(".")[0]
+    package = package_of(kind)
     is_of_theirs = package in ("trio", "anyio") and _name(kind) in ("Nursery", "TaskGroup")
     return is_of_theirs or issubclass(kind, asyncio.TaskGroup)
 

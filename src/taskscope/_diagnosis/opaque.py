@@ -59,6 +59,11 @@ def module_of(kind: type) -> str | None:
     return found if type(found) is str else None
 
 
+def package_of(kind: type) -> str:
+    """The outermost package of that module, empty where it says nothing."""
+    return (module_of(kind) or "").partition(".")[0]
+
+
 def _is_of_python_file(name: str) -> bool:
     module = sys.modules.get(name)
     if not issubclass(type(module), types.ModuleType):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from taskscope._diagnosis.awaitables import class_name, field_of
-from taskscope._diagnosis.opaque import module_of
+from taskscope._diagnosis.opaque import package_of
 from taskscope._diagnosis.openers import opened_in
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.trio_tasks import is_trio_task, name_of
@@ -40,5 +40,5 @@ def nursery_name(nursery: object, opener: object) -> str:
 
 
 def _opens_nurseries(obj: object) -> bool:
-    kind = class_name(obj), (module_of(type(obj)) or "").partition(".")[0]
+    kind = class_name(obj), package_of(type(obj))
     return kind in (("NurseryManager", "trio"), ("TaskGroup", "anyio"))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from taskscope._diagnosis.awaitables import UNKNOWN, class_name, field_of
-from taskscope._diagnosis.opaque import module_of
+from taskscope._diagnosis.opaque import package_of
 from taskscope._diagnosis.packages import ANYIO, function_in
 from taskscope._diagnosis.primitives import address, socket_state
 from taskscope._diagnosis.trio_deadlines import own_deadline
@@ -237,7 +237,7 @@ def _referents(holder: object) -> Iterator[Any]:
 
 
 def _is_of_package(obj: object) -> bool:
-    return (module_of(type(obj)) or "").partition(".")[0] in _PACKAGES
+    return package_of(type(obj)) in _PACKAGES
 
 
 def _original(obj: Any) -> Any:

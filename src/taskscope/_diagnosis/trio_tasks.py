@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Final, cast
 
 from taskscope._diagnosis.awaitables import UNKNOWN, field_of
-from taskscope._diagnosis.opaque import module_of
+from taskscope._diagnosis.opaque import module_of, package_of
 
 _RUN: Final = "trio._core._run"
 _NESTED: Final = 16
@@ -83,7 +83,7 @@ def tasks_beside(task: object) -> list[Any]:
 def seconds_to(deadline: float, task: object) -> float | None:
     """Seconds until a deadline by the clock that a task's runner goes by, None where that clock is a user's own."""
     clock = field_of(field_of(task, "_runner"), "clock")
-    if (module_of(type(clock)) or "").partition(".")[0] != "trio":
+    if package_of(type(clock)) != "trio":
         return None
     now: float = cast("Any", clock).current_time()
     return max(0.0, deadline - now)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from typing import final
 
+from taskscope._backends._ownership import running_loop
 from taskscope._findings.callables import name_of, object_of
 from taskscope._findings.found import Found, Looking
 from taskscope._findings.owners import is_tagged
@@ -26,7 +26,7 @@ class Executors(Looking):
 
     def begin(self) -> None:
         if self.table.backend.name == "asyncio":
-            loop = self._run = asyncio.get_running_loop()
+            loop = self._run = running_loop()
             self._submissions = submissions_of(loop)
             self._submissions.acquire()
         else:

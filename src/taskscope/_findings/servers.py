@@ -6,6 +6,7 @@ import asyncio
 import gc
 from typing import Any, final
 
+from taskscope._backends._ownership import running_loop
 from taskscope._diagnosis.safely import safely
 from taskscope._findings.addresses import listening_at
 from taskscope._findings.found import Found, Looking
@@ -25,12 +26,12 @@ from taskscope._table import TaskTable
 @final
 class Servers(Looking):
     def found(self) -> list[Found]:
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         servers = _of_uvloop(loop, self.table) if is_uvloop(loop) else _of_asyncio(loop, self.table)
         return [_found(server) for server in dict.fromkeys(servers) if server.is_serving()]
 
     def coverage(self) -> tuple[str, ...]:
-        return what_is_hidden(asyncio.get_running_loop(), "servers")
+        return what_is_hidden(running_loop(), "servers")
 
 
 def _of_asyncio(loop: asyncio.AbstractEventLoop, table: TaskTable) -> list[Any]:

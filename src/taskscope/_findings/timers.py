@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final, final
 
+from taskscope._backends._ownership import running_loop
 from taskscope._findings.callables import definition_of, module_of, name_of, object_of
 from taskscope._findings.found import Found, Looking
 from taskscope._findings.loops import Timer, shows_timers, timers_under
@@ -20,12 +21,12 @@ _OURS: Final = __name__.partition(".")[0]
 @final
 class Timers(Looking):
     def found(self) -> list[Found]:
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         mine = timers_under(self.table, loop)
         return [_found(loop, timer) for timer in mine if not _is_part_of_library(timer)]
 
     def coverage(self) -> tuple[str, ...]:
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         if shows_timers(loop):
             return ()
         return (f"timers were not looked at: a {type(loop).__qualname__} does not show those that it has",)

@@ -6,6 +6,7 @@ import asyncio
 from functools import partial
 from typing import Any, Final, final
 
+from taskscope._backends._ownership import running_loop
 from taskscope._diagnosis.safely import safely
 from taskscope._findings.addresses import connection_of
 from taskscope._findings.callables import definition_of, module_of, name_of, object_of
@@ -29,7 +30,7 @@ _OF_PROCESSES: Final = frozenset({"ReadSubprocessPipeProto", "WriteSubprocessPip
 class Transports(Looking):
     def __init__(self, table: TaskTable, policy: Policy) -> None:
         super().__init__(table, policy)
-        self._openings = openings_of(asyncio.get_running_loop())
+        self._openings = openings_of(running_loop())
 
     def begin(self) -> None:
         self._openings.acquire()
@@ -38,7 +39,7 @@ class Transports(Looking):
         self._openings.release()
 
     def found(self) -> list[Found]:
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         opened = _of_uvloop(loop, self.table) if is_uvloop(loop) else self._openings.opened_under(self.table)
         watched = watched_under(self.table, loop)
         return [
@@ -47,7 +48,7 @@ class Transports(Looking):
         ]
 
     def coverage(self) -> tuple[str, ...]:
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         if is_uvloop(loop) or self._openings.is_noting():
             return what_is_hidden(loop, "transports")
         return (f"transports were not looked at: a {type(loop).__qualname__} does not show those that it opens",)

@@ -52,21 +52,32 @@ class ClaimsOf:
         ordered = self._not_judged()
         taken = self._in_nurseries(tasks, ordered)
         ids_of = {task: {id(task)} for task in tasks if task not in taken}
-        avoid = _ids_of_running()
         values = self._sources(ordered) if ids_of else []
-        sources, limit = values + _held_by(ordered, taken), NEAR
+        self._take(values, ids_of, taken, NEAR)
+        if ids_of:
+            self._take(_with_named(values), ids_of, taken, OBJECTS)
+        return {
+            task: (owner.table_on(_backend_of(task)), f"{owner.name} has it, and is to end it")
+            for task, owner in taken.items()
+        }
+
+    def _take(
+        self,
+        sources: list[tuple[Owner, list[object]]],
+        ids_of: dict[AnyTask, set[int]],
+        taken: dict[AnyTask, Owner],
+        limit: int,
+    ) -> None:
+        """Moves from `ids_of` to `taken` what walks of so many objects come to, and what the tasks found there hold."""
+        owners = [owner for owner, _ in sources]
+        avoid = _ids_of_running()
+        sources = sources + _held_by(owners, taken)
         while sources and ids_of:
             newly = first_reaching(sources, ids_of, avoid, self._traces, limit)
             taken.update(newly)
             for task in newly:
                 del ids_of[task]
-            sources = _held_by(ordered, newly)
-            if not newly and limit == NEAR:
-                sources, limit = _with_named(values) + _held_by(ordered, taken), OBJECTS
-        return {
-            task: (owner.table_on(_backend_of(task)), f"{owner.name} has it, and is to end it")
-            for task, owner in taken.items()
-        }
+            sources = _held_by(owners, newly)
 
     def things(self, found: list[Found]) -> Mapping[int, Taker]:
         """As `ClaimsThings` has it."""

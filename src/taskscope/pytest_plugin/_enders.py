@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 from taskscope._diagnosis.awaitables import fields
 from taskscope._diagnosis.opaque import class_of
 from taskscope.pytest_plugin._named import Call, is_followed, unwrapped
-from taskscope.pytest_plugin._traces import contents_of
+from taskscope.pytest_plugin._traces import class_in, contents_of
 
 _OF_CASE: Final = ("asyncTearDown", "tearDown")
 
@@ -89,9 +89,8 @@ def _knows(function: object, test_class: type) -> bool:
     plain, _ = unwrapped(function)
     if not is_followed(plain):
         return False
-    defined_in = plain.__code__.co_qualname.rpartition(".")[0].rpartition(".")[2]
     names = {_name(base) for base in _mro(test_class)}
-    return defined_in in names or not _WAYS_TO_CLASS.isdisjoint(plain.__code__.co_names)
+    return class_in(plain.__code__.co_qualname) in names or not _WAYS_TO_CLASS.isdisjoint(plain.__code__.co_names)
 
 
 def _at_hand(values: list[object]) -> Iterator[object]:

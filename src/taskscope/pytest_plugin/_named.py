@@ -11,8 +11,9 @@ import types
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, final
 
+from taskscope._code import codes_in
 from taskscope._diagnosis.awaitables import fields
-from taskscope._diagnosis.opaque import class_of, module_of
+from taskscope._diagnosis.opaque import class_of, package_of
 from taskscope.pytest_plugin._reach import LIBRARIES, MACHINERY
 
 Call = tuple[object, Sequence[object]]
@@ -151,18 +152,14 @@ def _attributes(thing: object, names: list[str]) -> Iterator[object]:
     for base in _bases(kind):
         namespace = _namespace_of_class(base)
         yield from (namespace[name] for name in names if name in namespace)
-    if kind is not thing and _root(kind) not in MACHINERY | LIBRARIES:
+    if kind is not thing and package_of(kind) not in MACHINERY | LIBRARIES:
         own = fields(thing)
         yield from (own[name] for name in names if name in own)
 
 
 def _bases(kind: Any) -> list[type]:
     """A class and those that it is derived from, save for libraries'."""
-    return [base for base in _mro(kind) if _root(base) not in _NOT_FOLLOWED]
-
-
-def _root(kind: type) -> str:
-    return (module_of(kind) or "").partition(".")[0]
+    return [base for base in _mro(kind) if package_of(base) not in _NOT_FOLLOWED]
 
 
 @functools.lru_cache(_CODES)
@@ -171,12 +168,10 @@ def _names_of(code: types.CodeType) -> list[str]:
 
 
 def _names_in(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    if not _ENTERING.isdisjoint(code.co_names) or _has(code, _LEAVES_BLOCK):
-        yield from _EXITS
-    for constant in code.co_consts:
-        if type(constant) is types.CodeType:
-            yield from _names_in(constant)
+    for each in codes_in(code):
+        yield from each.co_names
+        if not _ENTERING.isdisjoint(each.co_names) or _has(each, _LEAVES_BLOCK):
+            yield from _EXITS
 
 
 def _imported_by(function: types.FunctionType) -> list[object]:
@@ -193,14 +188,12 @@ def _imports_of(code: types.CodeType) -> list[tuple[str, int]]:
 
 def _imports_in(code: types.CodeType) -> Iterator[tuple[str, int]]:
     """The names of modules, each with the number of dots before it."""
-    steps = list(dis.get_instructions(code)) if _has(code, _IMPORTS) else []
-    for index, step in enumerate(steps):
-        if step.opcode == _IMPORTS:
-            level: object = steps[index - 2].argval  # after which come the names that are taken from there
-            yield step.argval, level if type(level) is int else 0
-    for constant in code.co_consts:
-        if type(constant) is types.CodeType:
-            yield from _imports_in(constant)
+    for each in codes_in(code):
+        steps = list(dis.get_instructions(each)) if _has(each, _IMPORTS) else []
+        for index, step in enumerate(steps):
+            if step.opcode == _IMPORTS:
+                level: object = steps[index - 2].argval  # after which come the names that are taken from there
+                yield step.argval, level if type(level) is int else 0
 
 
 def _absolute(name: str, level: int, package: object) -> str:

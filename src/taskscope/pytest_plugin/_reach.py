@@ -12,7 +12,7 @@ from itertools import chain, islice
 from typing import Any, Final, TypeVar
 
 from taskscope._diagnosis.awaitables import FUTURES, TASKS, UNKNOWN, done_callbacks, field_of, fields
-from taskscope._diagnosis.opaque import class_of, module_of
+from taskscope._diagnosis.opaque import class_of, package_of
 from taskscope._diagnosis.stops import STOPS
 from taskscope._diagnosis.tasks import coroutine_of, is_task
 from taskscope._diagnosis.trio_tasks import is_trio_task
@@ -169,7 +169,7 @@ def _walk(
 
 
 def _is_stop(kind: type) -> bool:
-    roots = [_root(base) for base in _mro(kind)]
+    roots = [package_of(base) for base in _mro(kind)]
     if issubclass(kind, STOPS):
         return not _is_passed_in_spite(kind, roots[0])
     if roots[0] == "logging" or any(_is_logger(base) for base in _mro(kind)):
@@ -192,11 +192,7 @@ def _is_passed_in_spite(kind: type, root: str) -> bool:
 
 
 def _is_logger(kind: type) -> bool:
-    return _name(kind) in _LOGGERS and _root(kind) == "logging"
-
-
-def _root(kind: type) -> str:
-    return (module_of(kind) or "").partition(".")[0]
+    return _name(kind) in _LOGGERS and package_of(kind) == "logging"
 
 
 def _referents(obj: Any) -> Iterable[object]:

@@ -42,7 +42,7 @@ def _object_of_method(link: Link, instance: object | None) -> object | None:
     """
     if type(link.holder) not in _HOLDERS:
         return None
-    *outer, own = map(_class_in, link.code.co_qualname.split(".<locals>."))
+    *outer, own = map(class_in, link.code.co_qualname.split(".<locals>."))
     if not own and not any(outer):
         return None
     for held in gc.get_referents(link.holder):
@@ -59,7 +59,7 @@ def _is_waited_for(kind: type) -> bool:
     return module in _WAITED_FOR or module.partition(".")[0] in _WAITED_FOR
 
 
-def _class_in(qualname: str) -> str:
+def class_in(qualname: str) -> str:
     """The class that a function is defined in, "" where it is in none."""
     return qualname.rpartition(".")[0].rpartition(".")[2]
 
