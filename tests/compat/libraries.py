@@ -15,6 +15,7 @@ from outcomes import ModuleRun, exit_of, run_process
 from packages import Package, Place
 
 HERE = Path(__file__).parent
+PLUGINS = HERE / "plugins"
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Library:
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
     """That of a suite's process. Bytecode is kept, as for any user: how long we compile is not what is timed."""
-    path = os.pathsep.join(map(str, (HERE / "plugins", HERE.parents[1] / "src")))
+    path = os.pathsep.join(map(str, (PLUGINS, HERE.parents[1] / "src")))
     others = ("TASKSCOPE", "PYTEST_ADDOPTS", "PYTHONDONTWRITEBYTECODE")
     inherited = {name: value for name, value in os.environ.items() if name not in others}
     return {**inherited, "PYTHONPATH": path, **variables}

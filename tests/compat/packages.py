@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -69,6 +70,17 @@ def prepare(packages: Iterable[Package], folder: Path) -> Place:
         with tarfile.open(archive) as opened:
             opened.extractall(place.sources, filter="data")
     return place
+
+
+def install_copy(package: Path, place: Place) -> None:
+    """Puts a package of this project where an installed one would be.
+
+    Hypothesis reads the source of all that is not there, in search of constants, and that would be timed as ours.
+    """
+    asked = [str(place.python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    target = Path(subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip(), package.name)
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(package, target, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def _run(*command: str, variables: Mapping[str, str] | None = None) -> None:

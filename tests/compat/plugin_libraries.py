@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from compare import Suite
-from libraries import ANYIO_LIBRARY, environment, no_ipv6
+from libraries import ANYIO_LIBRARY, PLUGINS, environment, no_ipv6
 from named_exceptions import AIOJOBS
 from outcomes import ModuleRun, exit_of, run_process
 from packages import Package, Place
@@ -67,7 +67,7 @@ class Library:
                 return run_process(
                     [*command, *(self.tests if is_whole else [module])],
                     cwd=source,
-                    env=environment(control),
+                    env=environment({"PYTHONPATH": str(PLUGINS), **control}),
                     timeout=timeout,
                     outcomes=outcomes,
                     module=module,
@@ -77,7 +77,7 @@ class Library:
         return run
 
 
-# What taskscope and the tool need. taskscope is not installed itself, but found by its path.
+# What taskscope and the tool need.
 _NEEDS = ("anyio>=4.5", "pytest>=9", "trio>=0.27")
 
 _ALL = (

@@ -42,6 +42,7 @@ def _run(library: Library, folder: Path, arguments: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         place = packages.prepare([library.package], folder)
+        packages.install_copy(Path(__file__).parents[2] / "src" / "taskscope", place)
     except subprocess.CalledProcessError as error:
         print(f"compat: {library.package.folder} cannot be had: {error}", file=sys.stderr)
         return 2
