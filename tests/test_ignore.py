@@ -8,6 +8,7 @@ import pickle
 import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import anyio.to_process
 import pytest
@@ -528,6 +529,23 @@ async def computes_in_a_process() -> None:
     assert await anyio.to_process.run_sync(abs, -1) == 1
 
 
+_runners: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+
+
+async def runs_a_test() -> None:
+    from anyio._backends._asyncio import TestRunner
+
+    class OnThisLoop(TestRunner):
+        get_loop = staticmethod(asyncio.get_running_loop)
+
+    async def test() -> None: ...
+
+    runner = _runners.setdefault(asyncio.get_running_loop(), OnThisLoop())
+    if runner._runner_task is not None and runner._runner_task.done():  # a scope has ended it
+        runner._runner_task = None
+    await runner._call_in_runner_task(test)
+
+
 async def answers_with_events() -> None:
     from sse_starlette import EventSourceResponse
 
@@ -544,6 +562,7 @@ async def answers_with_events() -> None:
 
 USERS = {
     "anyio._backends._asyncio._shutdown_process_pool_on_exit": computes_in_a_process,
+    "anyio._backends._asyncio.TestRunner._run_tests_and_fixtures": runs_a_test,
     "sse_starlette.sse._shutdown_watcher": answers_with_events,
 }
 
@@ -567,7 +586,9 @@ def test_they_apply_unless_switched_off(run_asyncio: Run, name: str) -> None:
     assert "for as long as the loop runs" in (first.ignored[0].outcome_detail or "")
     assert second.ok and not second.ignored, "the first one serves the whole loop"
     first, second = run_asyncio(lambda: main(DEFAULT_POLICY._replace(ignore_builtin=False)))
-    assert [leak.coroutine for leak in first.leaks] == [name.rpartition(".")[2]]
+    [leak] = first.leaks
+    # AnyIO's runner is told by what it runs, and that is nothing between two tests
+    assert name.endswith(f".{leak.coroutine}") or leak.coroutine == "UnreliableObjectReceiveStream.__anext__"
 
 
 @pytest.mark.parametrize("built_in", BUILTIN_RULES, ids=str)

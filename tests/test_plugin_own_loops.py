@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -168,6 +169,37 @@ def test_why_a_fixture_cannot_end_what_it_has_is_told(run: Run) -> None:
     assert leak["outcome_detail"] == why
     assert f"cancelled: {why}" in " ".join(run.phase(test, "teardown").text.split())
     assert run.findings_of("test_loop_goes_after_its_fixture") == []
+
+
+@pytest.mark.parametrize(("ini", "outcome"), [("", "passed"), ("taskscope_ignore_builtin = false", "failed")])
+def test_the_task_that_runs_tests_for_an_anyio_inside_of_a_test_is_no_leak(
+    tmp_path: Path, ini: str, outcome: str
+) -> None:
+    inner = """
+        import pytest
+
+        @pytest.fixture(params=["asyncio"])
+        def anyio_backend(request):
+            return request.param
+
+        @pytest.fixture
+        async def value(anyio_backend):
+            yield 1
+
+        @pytest.mark.anyio
+        async def test(value):
+            assert value == 1
+    """
+    files = {
+        "conftest.py": "pytest_plugins = 'pytester'",
+        "test_pytest.py": f"""
+            def test_of_a_plugin(pytester):
+                pytester.makepyfile({inner!r})
+                pytester.runpytest_inprocess("-p", "anyio").assert_outcomes(passed=1)
+        """,
+    }
+    run = run_pytest(tmp_path, files, ini=f"taskscope = true\n{ini}")
+    assert run.outcomes() == {"test_of_a_plugin": outcome}, run.output
 
 
 def test_a_loop_gets_back_what_it_had_as_its_own_close() -> None:

@@ -34,6 +34,12 @@ BUILTIN_RULES: Final = (
         "AnyIO keeps it for as long as the loop runs, to end its pool of processes then",
     ),
     LibraryTask(
+        ANYIO,
+        "_backends._asyncio",
+        "TestRunner._run_tests_and_fixtures",
+        "AnyIO's pytest plugin keeps it for as long as the loop runs, to run tests and fixtures in it",
+    ),
+    LibraryTask(
         "sse_starlette",
         "sse",
         "_shutdown_watcher",

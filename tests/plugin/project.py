@@ -17,6 +17,8 @@ _RECORDER = """
 import json, os
 from pathlib import Path
 
+OUTCOMES = Path("outcomes.jsonl").absolute()  # a test can go to another folder
+
 def pytest_runtest_logreport(report):
     if hasattr(report, "node") or not os.environ.get("PYTEST_XDIST_WORKER"):
         line = {
@@ -27,7 +29,7 @@ def pytest_runtest_logreport(report):
             "text": report.longreprtext,
             "sections": dict(report.sections),
         }
-        with Path("outcomes.jsonl").open("a") as file:
+        with OUTCOMES.open("a") as file:
             file.write(json.dumps(line) + "\\n")
 """
 
