@@ -40,6 +40,7 @@ from taskscope._backends import _asyncio
 from taskscope._backends._cycles import cancel_here
 from taskscope._backends._ownership import all_tasks
 from taskscope._diagnosis.awaitables import UNKNOWN, is_done, waiter_of
+from taskscope._diagnosis.later import timers_later
 from taskscope._diagnosis.proof import Held
 from taskscope._diagnosis.reachability import prove
 from taskscope._host import host_as_held
@@ -685,6 +686,8 @@ class Figures:
     programs: int = 0
     tasks: int = 0
     stuck: int = 0
+    stuck_for_now: int = 0
+    stuck_nearby: int = 0
     woken: int = 0
     cancelled: int = 0
     dead: int = 0
@@ -700,7 +703,8 @@ class Figures:
         return (
             f"{self.programs:,} programs with {self.tasks:,} blocked tasks: {self.woken:,} were woken, "
             f"{self.cancelled:,} cancelled, {self.dead:,} stayed; {self.stuck:,} had been proven stuck, "
-            f"{self.false:,} of these falsely.\n"
+            f"{self.stuck_for_now:,} until a timer fires "
+            f"({self.stuck_nearby:,} of these from nearby), {self.false:,} of these falsely.\n"
             f"Where nobody outside held anything {self.alone:,} stayed, of which {self.stuck_alone:,} had been proven "
             f"({share:.1%}). Of {self.hosts:,} that ran a body {self.stuck_hosts:,}.\n"
             f"Nothing proven because: {dict(self.not_told) or 'never'}"
@@ -749,9 +753,17 @@ async def run(program: Program, figures: Figures) -> None:
         tasks += filter(is_blocked, others())
         host, held = (id(builder.run[0]), builder.held[0]) if builder.held else (None, None)
         proof = prove(tasks, [builder.table], host=host, held=held)
+        later = timers_later(asyncio.get_running_loop(), FAR / 2)
+        for_now = prove(tasks, [builder.table], host=host, held=held, later=later)
+        nearby = prove(tasks, [builder.table], host=host, held=held, later=later, nearby=True)
+        if not set(nearby.stuck) <= set(for_now.stuck) or for_now.timed & set(proof.stuck):
+            raise FalseProofError("nearby more was proven than there is, or a timer leads to what is stuck for good")
+        figures.stuck_nearby += len(nearby.stuck)
         figures.hosts += host is not None
         figures.stuck_hosts += host in proof.stuck
         await fire(program, wakes)
+        judge_for_now(set(for_now.stuck), tasks, figures)
+        await jump(program)
         try:
             judge(program, proof.reason, set(proof.stuck), tasks, figures)
         finally:
@@ -771,9 +783,18 @@ async def fire(program: Program, wakes: list[Wake]) -> None:
             await wake_one(wakes.pop(number % len(wakes)))
     while wakes:
         await wake_one(wakes.pop())
+    await settle(program)
+
+
+async def jump(program: Program) -> None:
+    """Has the timers fire, where the loop can be told to."""
     loop = asyncio.get_running_loop()
     if isinstance(loop, JumpingLoop):
         loop.ahead += 2 * FAR
+        await settle(program)
+
+
+async def settle(program: Program) -> None:
     is_slow = any(resource.kind in ("Thread", "Process", "Socket") for resource in program.resources)
     is_slow |= any("thread" in holding.holder for holding in program.holdings)
     for _ in range(3):
@@ -786,6 +807,17 @@ async def wake_one(wake: Wake) -> None:
         wake()
     del wake
     await turns(3)
+
+
+def judge_for_now(stuck: set[int], tasks: list[asyncio.Task[Any]], figures: Figures) -> None:
+    """Judges what was said to be stuck until the timers fire, which they have not done yet."""
+    for task in tasks:
+        if id(task) not in stuck:
+            continue
+        figures.stuck_for_now += 1
+        if task.done():
+            figures.false += 1
+            raise FalseProofError(f"{task!r} had been proven stuck until a timer fires, and ended before that")
 
 
 def judge(

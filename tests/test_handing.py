@@ -109,6 +109,21 @@ def test_a_scope_that_only_gave_away_is_clean(run: Run) -> None:
     run(main)
 
 
+def test_a_task_that_was_given_away_twice_can_still_be_proven_deadlocked(run: Run) -> None:
+    async def main() -> None:
+        async with quiet("outer") as outer:
+            async with quiet("middle") as middle:
+                async with quiet("inner") as inner:
+                    task = asyncio.create_task(asyncio.Event().wait(), name="given")
+                    hand_off(task, reason="x")
+                hand_off(task, reason="y")
+                del task
+        assert given_away(inner) and given_away(middle)
+        assert [(leak.name, leak.verdict) for leak in outer.report.leaks] == [("given", "deadlocked")]
+
+    run(main)
+
+
 def test_the_record_of_a_task_that_was_given_away_says_where_it_came_from(run: Run) -> None:
     async def main() -> None:
         async with quiet("outer", spawn_site="stack") as outer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -79,6 +80,8 @@ class Closing:
         self._awaits_echo = False
         self._seen_leaking: set[AnyTask] = set()
         self._stuck: dict[int, tuple[int, ...]] = {}
+        # Tasks that a timer will wake, of which there is no proof to be had.
+        self._timed: frozenset[int] = frozenset()
         self._owners: dict[AnyTask, str | None] = {}
         self._started = self._clock.time()
         self._settled = self._started
@@ -170,7 +173,8 @@ class Closing:
         """Looks at what only shows while the host is suspended."""
         from taskscope._proving import prove_tasks  # only who has found a leak pays for the import
 
-        self._stuck = prove_tasks(self._table, waited_for).stuck
+        if not all(id(task) in self._timed for task in self._table.pending()):
+            self._stuck = prove_tasks(self._table, waited_for).stuck
         names: dict[int, str] = {}
         for task in self._table.pending()[:DESCRIBED_LIMIT]:
             group, opener = owning_group(task)
@@ -233,7 +237,7 @@ class Closing:
                 self._settled = self._clock.time()
                 return self._pending()
             pending = self._pending()
-            if pending and until < deadline and await self._is_hopeless(pending, shield=shield):
+            if pending and until < deadline and await self._is_hopeless(pending, deadline, shield=shield):
                 break
             pause *= 2
         if pending:
@@ -248,7 +252,7 @@ class Closing:
                 return
             await self.backend.one_turn()
 
-    async def _is_hopeless(self, pending: list[AnyTask], *, shield: bool) -> bool:
+    async def _is_hopeless(self, pending: list[AnyTask], deadline: float, *, shield: bool) -> bool:
         """Whether nothing can end any of the tasks before this exit is over: to wait on would be in vain."""
         if len(pending) > WAITED_FOR_LIMIT or not all(map(self.backend.where_it_waits, pending)):
             return False
@@ -257,8 +261,11 @@ class Closing:
         stuck: dict[int, tuple[int, ...]] = {}
 
         async def look() -> None:
-            proof = await self.backend.called_back(lambda future: prove_while_host_waits(self._table, future))
-            stuck.update({} if proof is None else proof.stuck)
+            left = deadline - self._clock.time() if self._policy.looks_ahead else math.inf
+            proof = await self.backend.called_back(lambda future: prove_while_host_waits(self._table, future, left))
+            if proof is not None:
+                stuck.update(proof.stuck)
+                self._timed = proof.timed
 
         await self.guarded(look(), shield=shield)
         return all(id(task) in stuck for task in self._pending())

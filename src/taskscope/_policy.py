@@ -47,6 +47,7 @@ class Policy(NamedTuple):
     # No arguments of a scope, but for what is built on scopes:
     ignore_builtin: bool = True
     cancels: bool = True  # False: what has leaked is told, and let be
+    looks_ahead: bool = False  # True: to wait for timers that are due after the grace is in vain, too
 
 
 DEFAULT_POLICY = Policy()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from taskscope import _proving_on_trio
@@ -14,11 +15,12 @@ from taskscope._closers import closers
 from taskscope._diagnosis.alive_on_loop import alive_on
 from taskscope._diagnosis.calls_all import can_cancel_any
 from taskscope._diagnosis.host import own_coroutines
+from taskscope._diagnosis.later import timers_later
 from taskscope._diagnosis.proof import Held, Proof
 from taskscope._diagnosis.reachability import prove
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.untraced import untraced
-from taskscope._table import AnyTask, TaskTable
+from taskscope._table import AnyTask, TaskTable, weak_books
 
 _NOT_BELIEVED: Final = (
     "somebody who may go on names asyncio.all_tasks, or sends Ctrl-C: any task can be cancelled by that"
@@ -38,12 +40,21 @@ def prove_tasks(table: TaskTable, waited_for: object) -> Proof:
     return _within_budget(tasks, [waited_for, *own_coroutines(table.host)], table.host)
 
 
-def prove_while_host_waits(table: TaskTable, waited_for: object) -> Proof:
-    """The same, for as long as the host is suspended: what only the host could do once it goes on wakes nobody."""
+def prove_while_host_waits(table: TaskTable, waited_for: object, seconds: float) -> Proof:
+    """The same, for as long as the host is suspended: what only the host could do once it goes on wakes nobody.
+
+    seconds: for how long that may be. What a timer does later wakes nobody either. Infinite: any timer counts.
+    """
     if table.backend.name != backend.name:
-        return _proving_on_trio.prove_while_host_waits(table, waited_for)
+        return _proving_on_trio.prove_while_host_waits(table, waited_for, seconds)
     tasks = [task for task in table.pending() if backend.where_it_waits(task)]
-    return _within_budget(tasks, [waited_for, table.host, *_coroutines(table.host)], table.host)
+    later = timers_later(running_loop(), math.inf if backend.is_clock_virtual() else seconds)
+    bookkeepers = [waited_for, table.host, *_coroutines(table.host)]
+    if later:  # mostly nobody but the timer has to do with the task, which is seen from nearby
+        proof = _within_budget(tasks, bookkeepers, table.host, later, nearby=True)
+        if len(proof.stuck) == len(tasks):
+            return proof
+    return _within_budget(tasks, bookkeepers, table.host, later)
 
 
 def prove_with_host(table: TaskTable, held: Held) -> Proof:
@@ -69,12 +80,19 @@ def prove_all(keepers: Iterable[object]) -> tuple[Proof, list[AnyTask], int]:
     return proof, [task for task in tasks if id(task) in proof.stuck], looked_at
 
 
-def _within_budget(tasks: list[Any], bookkeepers: Iterable[object], host: AnyTask | None) -> Proof:
+def _within_budget(
+    tasks: list[Any],
+    bookkeepers: Iterable[object],
+    host: AnyTask | None,
+    later: Mapping[int, int] | None = None,
+    *,
+    nearby: bool = False,
+) -> Proof:
     budget = backend.running_tracking().budget
     if not budget.has_any_left:
         return Proof({}, 0, "the scopes of this loop have used up the time for proofs")
     started = time.perf_counter()
-    proof = _prove(tasks, bookkeepers, opener=host)
+    proof = _prove(tasks, bookkeepers, opener=host, later=later, nearby=nearby)
     budget.spend(time.perf_counter() - started)
     return proof
 
@@ -85,12 +103,15 @@ def _prove(
     host: int | None = None,
     held: Held | None = None,
     opener: AnyTask | None = None,
+    later: Mapping[int, int] | None = None,
+    *,
+    nearby: bool = False,
 ) -> Proof:
     """A proof is a gift, and no reason to fail where none can be had."""
-    registries = [backend.running_tracking().ownership.aside, closers]
+    registries = [backend.running_tracking().ownership.aside, closers, *weak_books.values()]
     try:
         with untraced():
-            proof = prove(tasks, list(bookkeepers), registries, _own_types(), host, held, opener)
+            proof = prove(tasks, list(bookkeepers), registries, _own_types(), host, held, opener, later, nearby)
             return _believed(proof, opener)
     except Exception as error:
         return Proof({}, 0, f"the search failed: {type(error).__name__}: {error}")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar, Token
 from itertools import cycle
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from taskscope._frames import frame_at
 
@@ -61,6 +61,10 @@ GAPS = _uneven_gaps()
 
 # A sample is only likely to show how many have ended: it is believed less by so many standard deviations.
 DOUBT = 4.0
+
+
+weak_books: Final[weakref.WeakValueDictionary[int, Any]] = weakref.WeakValueDictionary()
+"""The weak sets and dicts in which scopes know tasks, by their ids. They wake none, and a proof has to know of them."""
 
 
 @final
@@ -173,6 +177,7 @@ class TaskTable:
     def note_given_away(self, task: AnyTask) -> None:
         if self.given_away is None:
             self.given_away = weakref.WeakSet()
+            weak_books[id(self.given_away)] = self.given_away
         self.given_away.add(task)
 
     def pending_elsewhere(self) -> list[AnyTask]:

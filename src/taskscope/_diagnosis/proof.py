@@ -33,8 +33,10 @@ class Proof(NamedTuple):
             they ran: those from which a way leads to what it waits for.
         visited: How many objects were looked at.
         reason: Why nothing could be proven at all, None where the search came to its end.
+        timed: The ids of those tasks to which a way leads from a timer that was not to count.
     """
 
     stuck: dict[int, tuple[int, ...]]
     visited: int
     reason: str | None = None
+    timed: frozenset[int] = frozenset()

@@ -14,7 +14,7 @@ import gc
 import itertools
 import sys
 import weakref
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import partial
 from types import CellType
 from typing import Any, Final
@@ -39,6 +39,9 @@ from taskscope._diagnosis.subgraph import GENERATORS, Subgraph
 
 VISITED_LIMIT: Final = 20_000
 """Objects that are looked at beyond the tasks' own. With more, nothing is proven."""
+
+NEARBY_LIMIT: Final = 1_000
+"""The same where only what is nearby is looked at."""
 
 OWN_OBJECTS: Final = 30
 """How many objects a task may have as its own."""
@@ -73,6 +76,8 @@ def prove(
     host: int | None = None,
     held: Held | None = None,
     opener: Any = None,
+    later: Mapping[int, int] | None = None,
+    nearby: bool = False,
 ) -> Proof:
     """The tasks of a list that nothing outside of them can wake.
 
@@ -90,21 +95,24 @@ def prove(
         hold it, who might do anything.
     opener: a task that is alive, unless it is a bookkeeper, and of which it is known that it will do nothing to the
         groups and cancel scopes that it is in, but to leave them.
+    later: ids of timers, and how many references to each wake nobody for as long as the proof is to hold.
+    nearby: whether only what is nearby is looked at, which takes a fraction of the time and proves less.
     """
     if FREE_THREADED:
         return Proof({}, 0, "reference counts are not exact on this build of Python")
     if not DICTS_CAN_BE_SEEN:
         return Proof({}, 0, "the dicts of objects cannot be seen on this build of Python")
-    search = _Search(tasks, bookkeepers, registries, own_types, host, held, opener)
+    search = _Search(tasks, bookkeepers, registries, own_types, host, held, opener, later or {}, nearby)
     collecting = gc.isenabled()
     gc.disable()  # or a finalizer could change what is being looked at
     try:
         reason = search.graph.walk() or search.graph.count()
+        timed = search.timed() if reason is None else frozenset[int]()
         stuck = search.stuck() if reason is None else {}
     finally:
         if collecting:
             gc.enable()
-    return Proof(stuck, len(search.graph.objects), reason)
+    return Proof(stuck, len(search.graph.objects), reason, timed)
 
 
 class _Search:
@@ -117,8 +125,11 @@ class _Search:
         host: int | None,
         held: Held | None,
         opener: Any,
+        later: Mapping[int, int],
+        nearby: bool,
     ) -> None:
         self._tasks = tasks
+        self._later = later
         self._opener = 0 if opener is None else id(opener)
         self._outer = OuterGroups(tasks, opener)
         self._books: list[tuple[int, int, int]] = []
@@ -129,10 +140,22 @@ class _Search:
         if host is not None and self._coroutines:
             self._host_ids.add(host)
         self._known = callbacks_of((*registries_of_asyncio(), *registries_of_anyio(), *registries))
-        limit = VISITED_LIMIT + OWN_OBJECTS * len(tasks)
-        self.graph = Subgraph([tasks, self._outer.holders, *bookkeepers], own_types, limit)
+        limit = (NEARBY_LIMIT if nearby else VISITED_LIMIT) + OWN_OBJECTS * len(tasks)
+        self.graph = Subgraph([tasks, self._outer.holders, *bookkeepers], own_types, limit, nearby=nearby)
+
+    def timed(self) -> frozenset[int]:
+        """The ids of the tasks to which a way leads from a timer that does not count."""
+        position = self.graph.position
+        ways = [place for place in (position.get(key, -1) for key in self._later) if place >= 0]
+        reached = set(ways)
+        while ways:
+            new = set(self.graph.targets_of(ways.pop())) - reached
+            reached |= new
+            ways += new
+        return frozenset(id(task) for task in self._tasks if position[id(task)] in reached)
 
     def stuck(self) -> dict[int, tuple[int, ...]]:
+        self.graph.discount(self._later)
         if not self._outer.units:
             return stuck_with(self.graph, self._left(self._tasks))
         self._books = list(self._outer.references(self.graph))

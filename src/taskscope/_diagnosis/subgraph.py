@@ -21,7 +21,7 @@ from typing import Any, Final, cast, final
 from taskscope._diagnosis.anyio_scopes import registry_of_anyio, state_of
 from taskscope._diagnosis.awaitables import TASKS
 from taskscope._diagnosis.hidden_dicts import DICTS_ARE_HIDDEN, address_of_dict, dict_of, may_hide_dict
-from taskscope._diagnosis.opaque import class_of, is_transparent
+from taskscope._diagnosis.opaque import class_of, is_transparent, module_of
 
 # Classes are known by their ids: a metaclass can have an `__eq__` and a `__hash__` of its own.
 _CONTAINERS: Final = frozenset(map(id, (dict, list, set)))
@@ -45,6 +45,9 @@ _NOWHERE: Final = -1
 _DICT: Final = id(dict)
 _FRAME: Final = id(types.FrameType)
 _REFERENCE: Final = id(weakref.ref)
+
+# Of their classes are tasks and timers, and all between. What a user calls so as well makes a longer walk.
+_PLUMBING: Final = frozenset({"builtins", "asyncio", "_asyncio", "functools", "_contextvars", "anyio"})
 
 Adjust = Callable[[Any, list[Any]], list[Any]]
 
@@ -82,6 +85,7 @@ class Subgraph:
         limit: int,
         beyond: Iterable[int] = (),
         adjust: Mapping[int, Adjust] | None = None,
+        nearby: bool = False,
     ) -> None:
         """
         bookkeepers: where to begin. The list is cleared by `walk`: it would be a holder itself.
@@ -90,6 +94,8 @@ class Subgraph:
         beyond: ids of objects that are not walked through.
         adjust: for classes, by their ids: what their objects are to be taken to refer to, given such an object and what
             the collector says of it.
+        nearby: whether to walk only through what tasks and timers are made of, and not through objects of a user's,
+            which lead to all of the program. What these refer to counts as referred to from outside.
         """
         self.bookkeepers = set(map(id, bookkeepers))
         self.position: dict[int, int] = {}
@@ -109,6 +115,7 @@ class Subgraph:
         self._passed = set(_ATOMS)
         self._beyond = frozenset(beyond)
         self._adjust = adjust or {}
+        self._nearby = nearby
         borrowing = GENERATORS if _BORROWS else ()
         self._special = {_DICT, _FRAME, _REFERENCE, *self._own_types, *self._adjust, *borrowing}
         self._dicts: dict[int, int] = {}
@@ -164,6 +171,9 @@ class Subgraph:
     def _walks_through(self, kind: type[Any]) -> bool:
         """Whether objects of a class that is met for the first time are walked through."""
         if issubclass(kind, _ALIVE):
+            self._passed.add(id(kind))
+            return False
+        if self._nearby and id(kind) not in self._own_types and not _is_plumbing(kind):
             self._passed.add(id(kind))
             return False
         self._walked.add(id(kind))
@@ -237,6 +247,16 @@ class Subgraph:
         self._add_weak_ways()
         return None
 
+    def discount(self, known: Mapping[int, int]) -> None:
+        """Takes references that count for nothing from those from outside: how many, by the ids of what they are to."""
+        for key, number in known.items():
+            place = self.position.get(key, _NOWHERE)
+            if place == _NOWHERE:
+                continue
+            self.outside[place] -= number
+            if self.outside[place] < 0:
+                raise RuntimeError("more references are known than there are")
+
     def _add_ways(self, hollow: set[int]) -> None:
         """Adds the ways that no reference shows.
 
@@ -284,6 +304,10 @@ _OWN: Final = _at_one_moment([object()])[0][0]
 
 def _are_the_same(objects: list[object], ids: list[int]) -> bool:
     return len(objects) == len(ids) and all(map(operator.eq, map(id, objects), ids))
+
+
+def _is_plumbing(kind: type[Any]) -> bool:
+    return issubclass(kind, TASKS) or (module_of(kind) or "").partition(".")[0] in _PLUMBING
 
 
 def _is_module(obj: object) -> bool:

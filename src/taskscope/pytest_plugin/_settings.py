@@ -147,7 +147,8 @@ def _settings(arguments: Mapping[str, Any], where: str) -> Settings:
         policy = check_policy(**policy_arguments)
     except (TypeError, ValueError) as error:
         raise pytest.UsageError(f"{where}: {error}") from None
-    policy = policy._replace(on_leak="ignore", ignore_builtin=ignore_builtin)
+    # A suite can have hundreds of leaks that sleep, and would wait out the grace for each of them.
+    policy = policy._replace(on_leak="ignore", ignore_builtin=ignore_builtin, looks_ahead=True)
     if on_leak == "summary":  # which looks, and changes nothing
         policy = policy._replace(cancels=False, timeout=None, watch=None)
     return Settings(policy, on_leak)
