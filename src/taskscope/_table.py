@@ -217,6 +217,16 @@ class TaskTable:
         finally:
             _tidying.release()
 
+    def let_ended_go(self) -> None:
+        """Holds only what is pending, as after any sweep."""
+        if not self.rows or not _tidying.acquire(blocking=False):
+            return
+        try:
+            self._sweep()
+            self._set_threshold()
+        finally:
+            _tidying.release()
+
     def expect_few(self) -> None:
         """The table has become small: from now on it is swept when a spawn fills it."""
         self._sweep_at = HELD

@@ -88,10 +88,10 @@ class Owner:
 
     def is_empty(self) -> bool:
         """Whether it has no task, not even one that has ended, and looks for nothing else."""
-        return not self.searches.are_any() and not any(table.rows for table in self._tables())
+        return not self.searches.are_any() and not any(table.rows for table in self.tables())
 
     def pending(self) -> list[AnyTask]:
-        return [task for table in self._tables() for task in table.pending()]
+        return [task for table in self.tables() for task in table.pending()]
 
     def pending_on_asyncio(self) -> list[AnyTask]:
         scope = self._holding.get(_asyncio.name)
@@ -106,7 +106,7 @@ class Owner:
 
     def let_ended_go(self) -> None:
         """Holds only what is pending: a task that has ended holds its loop, which its test may want to see go."""
-        for table in self._tables():
+        for table in self.tables():
             for task in list(table.rows):
                 if table.backend.is_done(task):
                     table.take(task)
@@ -117,7 +117,7 @@ class Owner:
         for scope in self._holding.values():
             scope._shut()  # pyright: ignore[reportPrivateUsage]
 
-    def _tables(self) -> list[TaskTable]:
+    def tables(self) -> list[TaskTable]:
         return [scope._table for scope in self._holding.values()]  # pyright: ignore[reportPrivateUsage]
 
     def starts(self) -> list[object]:

@@ -16,6 +16,7 @@ from taskscope._decorator import defined_where
 from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._report import Report, TaskRecord
 from taskscope.pytest_plugin._claims import ClaimsOf
+from taskscope.pytest_plugin._collector import LettingGo
 from taskscope.pytest_plugin._fixtures import Judge, with_steps
 from taskscope.pytest_plugin._judging import judge_from_outside, judge_on
 from taskscope.pytest_plugin._loops import Loops
@@ -46,8 +47,11 @@ class Enforcement:
             for needed in ("_body", "_host"):  # or the first test would, on its loop, which may be slow to
                 importlib.import_module(f"taskscope.{needed}")
         self._loops.patch()
+        self._letting_go = LettingGo(self._fixtures.values)
+        self._letting_go.start()
 
     def pytest_unconfigure(self) -> None:
+        self._letting_go.stop()
         self._loops.let_go_of_all()
         self._loops.unpatch()
 

@@ -1,0 +1,122 @@
+"""What a test sees the garbage collector find, it finds with the plugin as well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from plugin.project import Run, run_pytest
+
+FILES = {
+    "conftest.py": """
+        import gc
+
+        BEFORE = list(gc.callbacks)
+
+        def pytest_unconfigure():
+            print("callbacks left:", [callback for callback in gc.callbacks if callback not in BEFORE])
+    """,
+    "test_collected.py": """
+        import asyncio
+        import gc
+        import logging
+        import warnings
+        import weakref
+        import pytest
+
+        async def fail():
+            await asyncio.sleep(0)
+            raise ValueError("nobody asks")
+
+        async def spawn():
+            asyncio.create_task(fail())
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+        async def test_unretrieved_in_an_async_test(caplog):
+            await spawn()
+            gc.collect()
+            assert "never retrieved" in caplog.text
+
+        async def test_unretrieved_in_a_task_of_an_async_test(caplog):
+            async def child():
+                await spawn()
+                gc.collect()
+            await asyncio.create_task(child())
+            assert "never retrieved" in caplog.text
+
+        def test_unretrieved_in_a_sync_test(caplog):
+            async def main():
+                await spawn()
+                gc.collect()
+                assert "never retrieved" in caplog.text
+            asyncio.run(main())
+
+        @pytest.fixture
+        async def value():
+            await spawn()
+            yield 1
+
+        async def test_unretrieved_of_a_fixture(value, caplog):
+            gc.collect()
+            assert any("never retrieved" in record.getMessage() for record in caplog.get_records("setup")) or (
+                "never retrieved" in caplog.text
+            )
+
+        def test_loop_that_nobody_closed():
+            async def main():
+                await asyncio.create_task(asyncio.sleep(0))
+
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(main())
+            seen = weakref.ref(loop)
+            del loop
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                gc.collect()
+            assert seen() is None
+
+        async def test_what_is_pending_is_kept():
+            task = asyncio.create_task(asyncio.sleep(3600))
+            await asyncio.sleep(0)
+            gc.collect()
+            assert not task.done()
+            task.cancel()
+
+    """,
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run_pytest(
+        tmp_path_factory.mktemp("collector"),
+        FILES,
+        "-s",
+        plugins=("asyncio",),
+        ini="taskscope = true\nasyncio_mode = auto",
+    )
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "test_unretrieved_in_an_async_test",
+        "test_unretrieved_in_a_task_of_an_async_test",
+        "test_unretrieved_in_a_sync_test",
+        "test_unretrieved_of_a_fixture",
+        "test_loop_that_nobody_closed",
+        "test_what_is_pending_is_kept",
+    ],
+)
+def test_what_has_ended_is_collected_when_a_test_collects(run: Run, test: str) -> None:
+    assert run.outcomes()[test] == "passed", run.output
+
+
+def test_the_collector_is_left_as_it_was(run: Run) -> None:
+    assert "callbacks left: []" in run.output
+
+
+def test_without_the_plugin_these_tests_pass_too(tmp_path: Path) -> None:
+    run = run_pytest(tmp_path, FILES, plugins=("asyncio",), ini="asyncio_mode = auto", report=False)
+    assert set(run.outcomes().values()) == {"passed"}, run.output
