@@ -185,3 +185,36 @@ def test_runs_that_end_early(how: str, tmp_path: Path) -> None:
     assert [finding["outcome"] for finding in run.findings_of("test_a")] == ["failed"], run.output
     assert "1 test or fixture has left 1 task behind" in run.output
     assert "INTERNALERROR" not in run.output
+
+
+def test_a_fixture_can_give_its_test_a_marker(tmp_path: Path) -> None:
+    tests = """
+        import asyncio
+        import pytest
+
+        @pytest.fixture
+        def before():
+            return None
+
+        @pytest.fixture
+        def let_be(before, request):
+            request.node.add_marker(pytest.mark.taskscope(False))
+
+        @pytest.fixture
+        def told_otherwise(let_be, request):
+            request.node.own_markers[:] = [pytest.mark.taskscope(grace=0).mark]
+
+        async def leak():
+            asyncio.create_task(asyncio.sleep(3600))
+
+        async def test_plain(before):
+            await leak()
+
+        async def test_let_be(let_be):
+            await leak()
+
+        async def test_told_otherwise(told_otherwise):
+            await leak()
+    """
+    run = run_pytest(tmp_path, {"test_it.py": tests}, "--taskscope", plugins=ASYNCIO, ini=INI)
+    assert run.outcomes() == {"test_plain": "failed", "test_let_be": "passed", "test_told_otherwise": "failed"}

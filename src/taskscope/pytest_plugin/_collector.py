@@ -1,4 +1,4 @@
-"""Tasks that have ended are let go before the garbage collector looks: a test may wait for what becomes of them then."""
+"""Tasks that have ended are let go before the garbage collector looks: a test may wait for what comes of that."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FULL: Final = 2
 
 @final
 class LettingGo:
-    """asyncio tells of an exception that nobody has retrieved, or of a loop that was not closed, when that is collected.
+    """asyncio tells of an exception that nobody has retrieved, or of a loop that is open, when that is collected.
 
     A scope holds some ended tasks, since to let each go at once would cost every spawn a callback.
     """

@@ -54,7 +54,7 @@ class Loops:
         if loop in self._held or loop.is_closed():
             return
         tracking_of(loop).acquire()
-        self._held[loop] = Owner("event loop", "loop", self._settings, (Loops.hold.__code__, -1))
+        self._held[loop] = Owner("event loop", "loop", self._settings, Loops.hold)
         original = loop.close
         own: Any = vars(loop).get("close") if hasattr(loop, "__dict__") else None
         if own is not None:

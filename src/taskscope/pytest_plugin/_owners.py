@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import unittest
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextvars import Token
 from types import CodeType
-from typing import final
+from typing import Any, Final, final
+
+import pytest
 
 from taskscope._backends import _asyncio
 from taskscope._backends._backend import Backend
 from taskscope._backends._here import backend_here
+from taskscope._decorator import defined_where
+from taskscope._policy import TASKS_ONLY
 from taskscope._scope import TaskScope
 from taskscope._table import AnyTask, TaskTable, set_tag, tag
 from taskscope.pytest_plugin._enders import class_cleanups, enders_of_case, enders_of_fixture
 from taskscope.pytest_plugin._named import named_by, with_namespace
 from taskscope.pytest_plugin._searches import Searches
 from taskscope.pytest_plugin._settings import Settings
+
+# Of a scope that only holds tasks, and tells of none.
+_NOWHERE: Final = (TaskScope.__init__.__code__, -1)
 
 
 @final
@@ -30,7 +37,7 @@ class Owner:
         settings: What holds for it.
         values: What it has made, and what is called when it is torn down: whatever these lead to is its own.
         function: A fixture's function: whatever that which it names leads to is its own, too.
-        test_class: The class of the test that a fixture was set up for, if there is one.
+        node: The test, or the collection of tests, that a fixture was set up for.
         case: A test case, whose methods and cleanups name things in the same way.
         is_tagging: Whether what it spawns can be tagged. pytest-trio runs fixtures side by side in one context, where a
             tag of one would be another's.
@@ -38,19 +45,25 @@ class Owner:
         searches: For what it has beside tasks.
     """
 
-    def __init__(self, name: str, kind: str, settings: Settings, defined_at: tuple[CodeType, int]) -> None:
+    def __init__(self, name: str, kind: str, settings: Settings, defined: object) -> None:
+        """defined: the function that reports name as where it is."""
         self.name = name
         self.kind = kind
         self.settings = settings
-        self.defined_at = defined_at
+        self._defined = defined
         self.values: list[object] = []
         self.function: object = None
-        self.test_class: type | None = None
+        self.node: pytest.Item | pytest.Collector | None = None
         self.case: unittest.TestCase | None = None
         self.is_tagging = True
         self.is_judged = False
         self.searches = Searches(settings)
         self._holding: dict[str, TaskScope] = {}
+
+    @functools.cached_property
+    def defined_at(self) -> tuple[CodeType, int]:
+        defined: Any = self._defined
+        return defined_where(defined)
 
     def scope_on(self, backend: Backend, heir: TaskTable | None = None) -> TaskScope:
         """The scope that holds its tasks of one library.
@@ -59,7 +72,7 @@ class Owner:
         """
         scope = self._holding.get(backend.name)
         if scope is None:
-            scope = TaskScope._of(self.settings.policy, self.name, self.defined_at)  # pyright: ignore[reportPrivateUsage]
+            scope = TaskScope._of(self.settings.policy, self.name, _NOWHERE)  # pyright: ignore[reportPrivateUsage]
             scope._open_to_hold(backend)  # pyright: ignore[reportPrivateUsage]
             self._holding[backend.name] = scope
         if heir is not None:
@@ -75,7 +88,8 @@ class Owner:
 
     def begin_search_outside(self) -> None:
         """The same where no loop runs."""
-        self.searches.begin_outside(self.table_on(_asyncio))
+        if self.settings.policy.find is not TASKS_ONLY:
+            self.searches.begin_outside(self.table_on(_asyncio))
 
     def let_main_go(self) -> None:
         """Says that the running task of asyncio's is what `asyncio.run` was given.
@@ -129,18 +143,30 @@ class Owner:
         """Where else it begins: at what its code names. To find that takes longer than most walks."""
         if self.case is not None:
             return named_by(enders_of_case(self.case))
-        named = named_by(enders_of_fixture(self.function, self.test_class, self.values))
-        return [*named, *class_cleanups(self.function, self.test_class)]
+        test_class = self._test_class()
+        named = named_by(enders_of_fixture(self.function, test_class, self.values))
+        return [*named, *class_cleanups(self.function, test_class)]
+
+    def _test_class(self) -> type | None:
+        """The class of the test that a fixture was set up for. None in a wider scope than a class, or without one."""
+        found = None if self.node is None else self.node.getparent(pytest.Class)
+        return None if found is None else found.obj
 
 
-@contextmanager
-def tagged(owner: Owner | None) -> Generator[None]:
-    """Has what is spawned outside of any loop tagged with an owner, or with none."""
-    if owner is None and tag.get(None) is None:
-        yield
-        return
-    token = tag.set(None) if owner is None else set_tag(owner.table_on(_asyncio))
-    try:
-        yield
-    finally:
-        tag.reset(token)
+@final
+class tagged:
+    """Has what is spawned outside of any loop tagged with an owner, or with none, inside of a `with` block."""
+
+    def __init__(self, owner: Owner | None) -> None:
+        self._owner = owner
+        self._token: Token[TaskTable | None] | None = None
+
+    def __enter__(self) -> None:
+        if self._owner is not None:
+            self._token = set_tag(self._owner.table_on(_asyncio))
+        elif tag.get(None) is not None:
+            self._token = tag.set(None)
+
+    def __exit__(self, *exception: object) -> None:
+        if self._token is not None:
+            tag.reset(self._token)

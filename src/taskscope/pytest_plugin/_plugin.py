@@ -12,7 +12,6 @@ from typing import Any, final
 
 import pytest
 
-from taskscope._decorator import defined_where
 from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._report import Report, TaskRecord
 from taskscope.pytest_plugin._claims import ClaimsOf
@@ -71,26 +70,29 @@ class Enforcement:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Generator[None, Any, Any]:
         __tracebackhide__ = True
-        settings = self._settings.of(request.node)
+        node = request.node
+        settings = self._settings.of(node)
         if settings is None:
             return (yield)
         function = fixturedef.func
-        owner = Owner(f"fixture {fixturedef.argname}", "fixture", settings, defined_where(function))
+        owner = Owner(f"fixture {fixturedef.argname}", "fixture", settings, function)
         owner.function = function
-        owner.test_class = getattr(request, "cls", None)  # there is none in a wider scope than a class
+        owner.node = node
         self._fixtures[fixturedef] = owner
         find_owner = functools.partial(self._fixtures.get, fixturedef)
         wrapped = with_steps(function, find_owner, self._judge, self._loops.hold_running)
-        is_async = wrapped is not function
-        fixturedef.func = wrapped
-        try:
-            if not is_async:
-                owner.begin_search_outside()
-            with tagged(None if is_async else owner):
+        if wrapped is function:
+            owner.begin_search_outside()
+            with tagged(owner):
                 value = yield
-        finally:
-            if fixturedef.func is wrapped:  # aiohttp's plugin puts its own there, for good
-                fixturedef.func = function
+        else:
+            fixturedef.func = wrapped
+            try:
+                with tagged(None):
+                    value = yield
+            finally:
+                if fixturedef.func is wrapped:  # aiohttp's plugin puts its own there, for good
+                    fixturedef.func = function
         # What it has asked for meanwhile is torn down after it.
         self._fixtures[fixturedef] = self._fixtures.pop(fixturedef)
         # pytest has no public name for a fixture's finalizers, among which is the generator that a sync one is.
@@ -106,7 +108,8 @@ class Enforcement:
         owner = self._fixtures.pop(fixturedef, None)
         if owner is None:
             return
-        judge_from_outside(owner, ClaimsOf(self._fixtures.values), self.outcomes.collect)
+        if not owner.is_empty():
+            judge_from_outside(owner, ClaimsOf(self._fixtures.values), self.outcomes.collect)
         owner.let_go()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -54,6 +54,8 @@ class SettingsOfSession:
                 self._on_command_line.add(option.name)
         self._arguments["ignore"] = tuple(map(_rule_of_line, ignore_lines(config)))
         self.default = _settings(self._arguments, "taskscope")
+        # The node that was asked for last, its own markers, and the answer: a test has many fixtures.
+        self._last: tuple[object, list[pytest.Mark], Settings | None] = (None, [], None)
         self._of_markers: dict[tuple[tuple[str, int], ...], Settings] = {}
 
     def of(self, item: pytest.Item) -> Settings | None:
@@ -62,6 +64,13 @@ class SettingsOfSession:
         Raises:
             pytest.UsageError: A marker says what it cannot say.
         """
+        last, markers, settings = self._last
+        if last is not item or markers != item.own_markers:
+            settings = self._by_markers(item)
+            self._last = item, [*item.own_markers], settings
+        return settings
+
+    def _by_markers(self, item: pytest.Item) -> Settings | None:
         arguments: dict[str, Any] = {}
         for mark in item.iter_markers(MARKER):
             if mark.args == (False,) and not mark.kwargs:

@@ -15,7 +15,6 @@ import pytest
 
 from taskscope._backends import _asyncio
 from taskscope._backends._here import backend_here
-from taskscope._decorator import defined_where
 from taskscope._policy import TASKS_ONLY, Find, Policy
 from taskscope._report import Report, TaskRecord
 from taskscope._scope import TaskScope
@@ -75,7 +74,7 @@ class TestRun:
         self._thread = threading.get_ident()
         self._threads_before = {thread.ident for thread in threading.enumerate()}
         kind = "test" if self._case is None else "case"
-        self.owner = Owner(item.nodeid, kind, settings, defined_where(self._function))
+        self.owner = Owner(item.nodeid, kind, settings, self._function)
         self.owner.case = self._case
 
     @functools.cached_property
