@@ -1,81 +1,11 @@
-"""Suites of other projects that are run with the pytest plugin, and how each of them is run."""
+"""Suites of other projects that are run with the pytest plugin."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-
-from compare import Suite
-from libraries import ANYIO_LIBRARY, PLUGINS, environment, no_ipv6
+from libraries import ANYIO_LIBRARY, no_ipv6
 from named_exceptions import AIOJOBS
-from outcomes import ModuleRun, exit_of, run_process
-from packages import Package, Place
-
-WITH_US = "plugin"
-
-
-@dataclass(frozen=True)
-class Library:
-    """A package and its suite.
-
-    Attributes:
-        package: Its requirements are those of the tests that run here.
-        tests: Files and folders, relative to the source distribution.
-        options: pytest's options, in the place of those that the suite's own configuration adds.
-        named: Its named exceptions.
-    """
-
-    package: Package
-    tests: Sequence[str] = ("tests",)
-    options: Sequence[str] = ()
-    named: Mapping[str, str] = field(default_factory=dict[str, str])
-
-    def described(self) -> Suite:
-        """As one module."""
-        return Suite(
-            name=self.package.folder,
-            modules=(self.package.name,),
-            factory_controls={WITH_US: "any-factory"},
-            wrapper_controls={},
-            wrapper="",
-            named=self.named,
-            module_of=lambda test: self.package.name,
-            part_of=lambda test: test.removesuffix(exit_of("")).partition("::")[0],
-        )
-
-    def runner(self, place: Place, report: Path, find: str | None = None) -> Callable[[str, str, float], ModuleRun]:
-        """report: the file that gets what the plugin finds when it runs with the whole suite.
-        find: what it looks for, as its option has it. None: tasks alone.
-        """
-        source = place.sources / self.package.folder
-
-        def run(mode: str, module: str, timeout: float) -> ModuleRun:
-            is_whole = module == self.package.name
-            # Its name is short, for the paths of Unix sockets in it are limited.
-            with tempfile.TemporaryDirectory(prefix="c-") as folder:
-                outcomes = Path(folder, "outcomes.jsonl")
-                command = [str(place.python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "compat_recording"]
-                command += [f"--compat-outcomes={outcomes}", f"--compat-root={source}", f"--basetemp={folder}/t"]
-                command += ["--override-ini=addopts=", *self.options]
-                if mode == WITH_US:
-                    command += ["-p", "taskscope.pytest_plugin._entry", "--taskscope", "--taskscope-on-leak=summary"]
-                    command += [f"--taskscope-report={report}"] if is_whole else []
-                    command += [] if find is None else [f"--taskscope-find={find}"]
-                control = {"PYTEST_PLUGINS": "compat_injecting", "COMPAT_MODE": mode} if mode == "any-factory" else {}
-                return run_process(
-                    [*command, *(self.tests if is_whole else [module])],
-                    cwd=source,
-                    env=environment({"PYTHONPATH": str(PLUGINS), **control}),
-                    timeout=timeout,
-                    outcomes=outcomes,
-                    module=module,
-                    complete=(0, 1),  # 1: some tests failed
-                )
-
-        return run
-
+from packages import Package
+from plugin_library import Library
 
 # What taskscope and the tool need.
 _NEEDS = ("anyio>=4.5", "pytest>=9", "trio>=0.27")
@@ -154,10 +84,44 @@ _ALL = (
     ),
     Library(
         Package(
+            "async_lru",
+            "2.4.0",
+            "b0b0077d9b7596615b3c12d0aad4f6aeccaaa0ac75ceae472608ede89e764c08",
+            (*_NEEDS, "pytest-asyncio>=1.1", "pytest-timeout>=2.4"),
+        ),
+        options=("--asyncio-mode=auto", "--override-ini=asyncio_default_fixture_loop_scope=function"),
+    ),
+    Library(
+        Package(
+            "gql",
+            "4.4.0",
+            "e54fe470d51347ceb46a04fc88c5553695d2d8c86b05bef13aeee8b8f2d5f61a",
+            (
+                *_NEEDS,
+                "gql[all]",
+                "aiofiles>=24",
+                "parse>=1.20",
+                "pytest-asyncio>=1.1",
+                "pytest-console-scripts>=1.3",
+                "vcrpy>=7",
+                "websockets<15",
+            ),
+        ),
+    ),
+    Library(
+        Package(
             "httpcore",
             "1.0.9",
             "6e34463af53fd2ab5d807f399a9b45ea31c3dfa2276f15a2c3f00afff6e176e8",
             (*_NEEDS, "h2>=3", "hpack>=4", "pytest-httpbin>=2", "pytest-trio>=0.8", "socksio>=1"),
+        ),
+    ),
+    Library(
+        Package(
+            "httpx",
+            "0.28.1",
+            "75e98c5f16b0f35b567856f597f06ff2270a374470a5c2392242528e3e3e42fc",
+            (*_NEEDS, "httpx[brotli,cli,http2,socks,zstd]", "chardet>=5", "trustme>=1", "uvicorn>=0.30"),
         ),
     ),
     Library(
@@ -175,6 +139,67 @@ _ALL = (
                 "pytest-trio>=0.8",
             ),
         ),
+    ),
+    Library(
+        Package(
+            "kopf",  # its loops have a time of their own
+            "1.45.2",
+            "5baa180cfdebe1c5095d2a0a96d7d91825b6920541a0825c55719c36abb0054f",
+            (
+                *_NEEDS,
+                "certbuilder>=0.14",
+                "certvalidator>=0.11",
+                "freezegun>=1.5",
+                "kmock>=0.5",
+                "looptime>=0.8",
+                "pyngrok>=7",
+                "pytest-aiohttp>=1.1",
+                "pytest-asyncio>=1.1",
+                "pytest-mock>=3.15",
+                "pytest-timeout>=2.4",
+            ),
+        ),
+        options=("--looptime", "--ignore=tests/e2e", "--ignore=tests/admission/test_certificates.py"),
+    ),
+    Library(
+        Package(
+            "mcp",
+            "2.3.0",
+            "8b147a50441cf059dc88c684e0aeed3687f0aa0f39c6cde7b90330effd2b34d8",
+            (
+                *_NEEDS,
+                "mcp[cli]",
+                "blockbuster>=1.5.27",
+                "coverage>=7.10",
+                "dirty-equals>=0.9",
+                "inline-snapshot>=0.23",
+                "logfire>=3",
+                "opentelemetry-sdk>=1.39",
+                "pillow>=12",
+                "pydantic-settings>=2.5",
+                "pytest-examples>=0.0.14",
+                "pytest-flakefinder>=1.1",
+                "pytest-xdist>=3.6",
+            ),
+        ),
+        options=("-p", "anyio", *(f"--ignore=tests/{folder}" for folder in ("docs", "docs_src", "examples"))),
+    ),
+    Library(
+        Package(
+            "python_engineio",
+            "4.15.1",
+            "1a412e798a90c64fabe7b20798939ae6d4a03f34da8a33d5a21a25a8bbbc3612",
+            (
+                *_NEEDS,
+                "aiohttp>=3.14",
+                "pytest-asyncio>=1.1",
+                "requests>=2.32",
+                "simple-websocket>=1",
+                "tornado>=6.5",
+                "websocket-client>=1.8",
+            ),
+        ),
+        options=("--asyncio-mode=auto",),
     ),
     Library(
         Package(

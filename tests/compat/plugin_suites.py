@@ -27,7 +27,8 @@ import packages
 from compare import compare, outcomes_of, seconds_of_tests, stale_exceptions
 from outcomes import Runner, Runs
 from plugin_findings import tell_findings
-from plugin_libraries import LIBRARIES, WITH_US, Library
+from plugin_libraries import LIBRARIES
+from plugin_library import WITH_US, Library
 from telling import tell, verdict
 
 
