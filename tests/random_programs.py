@@ -40,7 +40,7 @@ from taskscope._backends import _asyncio
 from taskscope._backends._cycles import cancel_here
 from taskscope._backends._ownership import all_tasks
 from taskscope._diagnosis.awaitables import UNKNOWN, is_done, waiter_of
-from taskscope._diagnosis.later import timers_later
+from taskscope._diagnosis.later import timers_after
 from taskscope._diagnosis.proof import Held
 from taskscope._diagnosis.reachability import prove
 from taskscope._host import host_as_held
@@ -753,7 +753,8 @@ async def run(program: Program, figures: Figures) -> None:
         tasks += filter(is_blocked, others())
         host, held = (id(builder.run[0]), builder.held[0]) if builder.held else (None, None)
         proof = prove(tasks, [builder.table], host=host, held=held)
-        later = timers_later(asyncio.get_running_loop(), FAR / 2)
+        loop = asyncio.get_running_loop()
+        later = timers_after(loop, loop.time() + FAR / 2)
         for_now = prove(tasks, [builder.table], host=host, held=held, later=later)
         nearby = prove(tasks, [builder.table], host=host, held=held, later=later, nearby=True)
         if not set(nearby.stuck) <= set(for_now.stuck) or for_now.timed & set(proof.stuck):

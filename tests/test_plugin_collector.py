@@ -7,6 +7,15 @@ from pathlib import Path
 import pytest
 from plugin.project import Run, run_pytest
 
+INI = """
+asyncio_mode = auto
+asyncio_default_fixture_loop_scope = function
+filterwarnings =
+    error::pytest.PytestUnraisableExceptionWarning
+markers =
+    taskscope
+"""
+
 FILES = {
     "conftest.py": """
         import gc
@@ -52,6 +61,33 @@ FILES = {
                 assert "never retrieved" in caplog.text
             asyncio.run(main())
 
+        def test_on_another_thread_of_trios():
+            import trio
+
+            async def main():
+                async with trio.open_nursery() as nursery:
+                    for _ in range(100):
+                        nursery.start_soon(trio.sleep, 0.05)
+                    await trio.sleep(0.01)
+                    await trio.to_thread.run_sync(gc.collect)
+            trio.run(main)
+
+        @pytest.mark.taskscope(find=["unretrieved"], on_leak="summary")
+        def test_unretrieved_beside_another_loop():
+            async def fail_later():
+                await asyncio.sleep(0.02)
+                raise ValueError("nobody asks")
+
+            async def begin():
+                asyncio.create_task(fail_later())
+
+            with asyncio.Runner() as runner:
+                runner.run(begin())
+                with asyncio.Runner() as beside:
+                    beside.run(asyncio.sleep(0))
+                runner.run(asyncio.sleep(0.05))
+                gc.collect()
+
         @pytest.fixture
         async def value():
             await spawn()
@@ -94,7 +130,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         FILES,
         "-s",
         plugins=("asyncio",),
-        ini="taskscope = true\nasyncio_mode = auto",
+        ini=f"taskscope = true\n{INI}",
     )
 
 
@@ -106,6 +142,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "test_unretrieved_in_a_sync_test",
         "test_unretrieved_of_a_fixture",
         "test_loop_that_nobody_closed",
+        "test_on_another_thread_of_trios",
         "test_what_is_pending_is_kept",
     ],
 )
@@ -113,10 +150,15 @@ def test_what_has_ended_is_collected_when_a_test_collects(run: Run, test: str) -
     assert run.outcomes()[test] == "passed", run.output
 
 
+def test_what_is_looked_for_is_found_all_the_same(run: Run) -> None:
+    (finding,) = run.findings_of("test_unretrieved_beside_another_loop")
+    assert [found["kind"] for found in finding["report"]["findings"]] == ["unretrieved"]
+
+
 def test_the_collector_is_left_as_it_was(run: Run) -> None:
     assert "callbacks left: []" in run.output
 
 
 def test_without_the_plugin_these_tests_pass_too(tmp_path: Path) -> None:
-    run = run_pytest(tmp_path, FILES, plugins=("asyncio",), ini="asyncio_mode = auto", report=False)
+    run = run_pytest(tmp_path, FILES, plugins=("asyncio",), ini=INI, report=False)
     assert set(run.outcomes().values()) == {"passed"}, run.output

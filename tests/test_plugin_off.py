@@ -24,7 +24,7 @@ def state():
         "asyncio": asyncio.Runner.run.__code__.co_filename,
         "loop": [asyncio.BaseEventLoop.run_until_complete.__code__.co_filename,
                  asyncio.BaseEventLoop.run_forever.__code__.co_filename],
-        "trio": trio and trio.run.__code__.co_filename,
+        "trio": trio and [trio.run.__code__.co_filename, trio._core._run.unrolled_run.__code__.co_filename],
         "finders": [type(finder).__qualname__ for finder in sys.meta_path],
     }
 

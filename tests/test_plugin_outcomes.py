@@ -204,6 +204,18 @@ def test_a_fixture_can_give_its_test_a_marker(tmp_path: Path) -> None:
         def told_otherwise(let_be, request):
             request.node.own_markers[:] = [pytest.mark.taskscope(grace=0).mark]
 
+        @pytest.fixture
+        def module_let_be(before, request):
+            request.node.parent.add_marker(pytest.mark.taskscope(False))
+
+        class NoTruth:
+            def __eq__(self, other):
+                raise ValueError("not one truth")
+
+        @pytest.fixture
+        def replaced(request):
+            request.node.own_markers[:] = [pytest.mark.other(NoTruth()).mark]
+
         async def leak():
             asyncio.create_task(asyncio.sleep(3600))
 
@@ -215,6 +227,19 @@ def test_a_fixture_can_give_its_test_a_marker(tmp_path: Path) -> None:
 
         async def test_told_otherwise(told_otherwise):
             await leak()
+
+        @pytest.mark.other(NoTruth())
+        async def test_other_marker(replaced, before):
+            await leak()
+
+        async def test_module_let_be(module_let_be):
+            await leak()
     """
     run = run_pytest(tmp_path, {"test_it.py": tests}, "--taskscope", plugins=ASYNCIO, ini=INI)
-    assert run.outcomes() == {"test_plain": "failed", "test_let_be": "passed", "test_told_otherwise": "failed"}
+    assert run.outcomes() == {
+        "test_plain": "failed",
+        "test_let_be": "passed",
+        "test_told_otherwise": "failed",
+        "test_other_marker": "failed",
+        "test_module_let_be": "passed",
+    }

@@ -81,7 +81,7 @@ class Closing:
         self._seen_leaking: set[AnyTask] = set()
         self._stuck: dict[int, tuple[int, ...]] = {}
         # Tasks that a timer will wake, of which there is no proof to be had.
-        self._timed: frozenset[int] = frozenset()
+        self._timed: set[int] = set()
         self._owners: dict[AnyTask, str | None] = {}
         self._started = self._clock.time()
         self._settled = self._started
@@ -259,16 +259,20 @@ class Closing:
         from taskscope._proving import prove_while_host_waits
 
         stuck: dict[int, tuple[int, ...]] = {}
+        timed: set[int] = set()
 
         async def look() -> None:
             left = deadline - self._clock.time() if self._policy.looks_ahead else math.inf
             proof = await self.backend.called_back(lambda future: prove_while_host_waits(self._table, future, left))
             if proof is not None:
                 stuck.update(proof.stuck)
-                self._timed = proof.timed
+                timed.update(proof.timed)
 
         await self.guarded(look(), shield=shield)
-        return all(id(task) in stuck for task in self._pending())
+        is_hopeless = all(id(task) in stuck for task in self._pending())
+        if is_hopeless:  # or they could wait for something else by the end of the grace
+            self._timed = timed
+        return is_hopeless
 
     def _describe_leaks(self, tasks: list[AnyTask]) -> None:
         diagnosis = Diagnosis([*tasks, self._host], self._stuck)

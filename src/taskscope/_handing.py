@@ -9,7 +9,7 @@ from taskscope._backends._backend import Backend
 from taskscope._backends._here import backend_of_task
 from taskscope._diagnosis.safely import safe_repr
 from taskscope._off import is_off
-from taskscope._table import NO_SITE, AnyTask, Row, weak_books
+from taskscope._table import NO_SITE, AnyTask, Row, note_weak_book
 
 if TYPE_CHECKING:
     import trio.lowlevel
@@ -79,5 +79,5 @@ def backend_for(task: Any) -> Backend:
 def _remember(scope: TaskScope, task: AnyTask, reason: str, row: Row) -> None:
     if scope._handed_off is None:  # pyright: ignore[reportPrivateUsage]
         handed_off = scope._handed_off = weakref.WeakKeyDictionary()  # pyright: ignore[reportPrivateUsage]
-        weak_books[id(handed_off)] = handed_off
+        note_weak_book(handed_off)
     scope._handed_off[task] = (reason, row)  # pyright: ignore[reportPrivateUsage]

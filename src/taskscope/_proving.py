@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -13,7 +12,7 @@ from taskscope._backends._ownership import running_loop
 from taskscope._closed_in_use import Accusation
 from taskscope._closers import closers
 from taskscope._diagnosis.alive_on_loop import alive_on
-from taskscope._diagnosis.calls_all import can_cancel_any
+from taskscope._diagnosis.calls_all import BY_TIMERS, NAMES, can_cancel_any
 from taskscope._diagnosis.host import own_coroutines
 from taskscope._diagnosis.later import timers_later
 from taskscope._diagnosis.proof import Held, Proof
@@ -46,9 +45,9 @@ def prove_while_host_waits(table: TaskTable, waited_for: object, seconds: float)
     seconds: for how long that may be. What a timer does later wakes nobody either. Infinite: any timer counts.
     """
     if table.backend.name != backend.name:
-        return _proving_on_trio.prove_while_host_waits(table, waited_for, seconds)
+        return _proving_on_trio.prove_while_host_waits(table, waited_for)
     tasks = [task for task in table.pending() if backend.where_it_waits(task)]
-    later = timers_later(running_loop(), math.inf if backend.is_clock_virtual() else seconds)
+    later = timers_later(running_loop(), seconds)
     bookkeepers = [waited_for, table.host, *_coroutines(table.host)]
     if later:  # mostly nobody but the timer has to do with the task, which is seen from nearby
         proof = _within_budget(tasks, bookkeepers, table.host, later, nearby=True)
@@ -108,16 +107,16 @@ def _prove(
     nearby: bool = False,
 ) -> Proof:
     """A proof is a gift, and no reason to fail where none can be had."""
-    registries = [backend.running_tracking().ownership.aside, closers, *weak_books.values()]
     try:
+        registries = [backend.running_tracking().ownership.aside, closers, *weak_books()]
         with untraced():
             proof = prove(tasks, list(bookkeepers), registries, _own_types(), host, held, opener, later, nearby)
-            return _believed(proof, opener)
+            return _believed(proof, opener, later)
     except Exception as error:
         return Proof({}, 0, f"the search failed: {type(error).__name__}: {error}")
 
 
-def _believed(proof: Proof, opener: AnyTask | None) -> Proof:
+def _believed(proof: Proof, opener: AnyTask | None, later: Mapping[int, int] | None) -> Proof:
     """A proof, unless it is void for somebody who may go on and need not hold a task to cancel it.
 
     The search knows nothing of that: asyncio has its tasks in a weak set, which is nobody who could wake them. This
@@ -130,7 +129,8 @@ def _believed(proof: Proof, opener: AnyTask | None) -> Proof:
         return proof
     at_rest = {id(opener), id(backend.current_task()), *proof.stuck}
     alive = alive_on(running_loop(), iter(backend.all_tasks()), at_rest)
-    return Proof({}, proof.visited, _NOT_BELIEVED) if can_cancel_any(alive) else proof
+    names = BY_TIMERS if later else NAMES
+    return Proof({}, proof.visited, _NOT_BELIEVED) if can_cancel_any(alive, names) else proof
 
 
 def _own_types() -> tuple[type, ...]:

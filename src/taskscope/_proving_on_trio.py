@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,7 +10,6 @@ from taskscope._backends._backend import Backend
 from taskscope._closed_in_use import Accusation
 from taskscope._closers import closers
 from taskscope._diagnosis.host import frames_as_held, own_coroutines
-from taskscope._diagnosis.later import deadlines_later
 from taskscope._diagnosis.proof import Held, Proof
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.trio_reachability import prove_trio
@@ -24,11 +22,9 @@ def prove_tasks(table: TaskTable, waited_for: object) -> Proof:
     return _within_budget(table, [waited_for, *own_coroutines(table.host)], table.host)
 
 
-def prove_while_host_waits(table: TaskTable, waited_for: object, seconds: float) -> Proof:
-    """As `_proving.prove_while_host_waits`."""
-    backend: Any = table.backend
-    later = deadlines_later(math.inf if backend.is_clock_virtual() else seconds)
-    return _within_budget(table, [waited_for, table.host, *(link.holder for link in _links(table))], None, later)
+def prove_while_host_waits(table: TaskTable, waited_for: object) -> Proof:
+    """As `_proving.prove_while_host_waits`. Any deadline counts: nurseries end their tasks for others' sake as well."""
+    return _within_budget(table, [waited_for, table.host, *(link.holder for link in _links(table))], None)
 
 
 def prove_with_host(table: TaskTable, held: Held) -> Proof:
@@ -49,15 +45,13 @@ def _links(table: TaskTable) -> Iterable[Any]:
     return () if table.host is None else task_chain(table.host).links
 
 
-def _within_budget(
-    table: TaskTable, bookkeepers: Iterable[object], opener: Any, later: Mapping[int, int] | None = None
-) -> Proof:
+def _within_budget(table: TaskTable, bookkeepers: Iterable[object], opener: Any) -> Proof:
     budget = table.backend.running_tracking().budget
     if not budget.has_any_left:
         return Proof({}, 0, "the scopes of this loop have used up the time for proofs")
     started = time.perf_counter()
     tasks = [task for task in table.pending() if table.backend.where_it_waits(task)]
-    proof = _prove(table.backend, tasks, bookkeepers, opener, later=later)
+    proof = _prove(table.backend, tasks, bookkeepers, opener)
     budget.spend(time.perf_counter() - started)
     return proof
 
@@ -68,14 +62,13 @@ def _prove(
     bookkeepers: Iterable[object],
     opener: Any,
     frames: Mapping[int, int] | None = None,
-    later: Mapping[int, int] | None = None,
 ) -> Proof:
     """A proof is a gift, and no reason to fail where none can be had."""
     tracking: Any = backend.running_tracking()
     try:
         with untraced():
-            registries = [tracking._moved, closers, *weak_books.values()]
-            return prove_trio(tasks, list(bookkeepers), registries, _own_types(), opener, frames, later)
+            registries = [tracking._moved, closers, *weak_books()]
+            return prove_trio(tasks, list(bookkeepers), registries, _own_types(), opener, frames)
     except Exception as error:
         return Proof({}, 0, f"the search failed: {type(error).__name__}: {error}")
 

@@ -63,8 +63,18 @@ GAPS = _uneven_gaps()
 DOUBT = 4.0
 
 
-weak_books: Final[weakref.WeakValueDictionary[int, Any]] = weakref.WeakValueDictionary()
-"""The weak sets and dicts in which scopes know tasks, by their ids. They wake none, and a proof has to know of them."""
+# By their ids.
+_weak_books: Final[weakref.WeakValueDictionary[int, Any]] = weakref.WeakValueDictionary()
+
+
+def weak_books() -> list[Any]:
+    """The weak sets and dicts in which scopes know tasks. They wake none, and a proof has to know of them."""
+    books = [reference() for reference in _weak_books.valuerefs()]
+    return [book for book in books if book is not None]
+
+
+def note_weak_book(book: Any) -> None:
+    _weak_books[id(book)] = book
 
 
 @final
@@ -97,7 +107,7 @@ class TaskTable:
     given_away: weakref.WeakSet[AnyTask] | None = None
     # Told of tasks that have ended and are let go, in one call for all of a sweep, with the rows in which theirs are.
     # Nobody is, unless a scope looks for what nobody has retrieved.
-    lets_go: Callable[[Iterable[AnyTask], Mapping[AnyTask, Row]], None] | None = None
+    lets_go: tuple[Callable[[Iterable[AnyTask], Mapping[AnyTask, Row]], None], ...] = ()
 
     def __init__(self, scope: TaskScope, note: Note | None, label: str | tuple[CodeType, int]) -> None:
         # None once the scope has ended: contexts can keep a table for ever, and need no more than its ancestors.
@@ -177,7 +187,7 @@ class TaskTable:
     def note_given_away(self, task: AnyTask) -> None:
         if self.given_away is None:
             self.given_away = weakref.WeakSet()
-            weak_books[id(self.given_away)] = self.given_away
+            note_weak_book(self.given_away)
         self.given_away.add(task)
 
     def pending_elsewhere(self) -> list[AnyTask]:
@@ -222,7 +232,7 @@ class TaskTable:
         if not self.rows or not _tidying.acquire(blocking=False):
             return
         try:
-            self._sweep()
+            self._drop([task for task in list(self.rows) if self.backend.is_done(task)])
             self._set_threshold()
         finally:
             _tidying.release()
@@ -252,14 +262,7 @@ class TaskTable:
     def _sweep(self) -> None:
         rows = self.rows
         is_done = self.backend.is_done
-        ended = [task for task in list(rows) if is_done(task)]
-        if self.lets_go is not None:
-            self.lets_go(ended, rows)
-        for task in ended:
-            rows.pop(task, None)
-            if self._closed_in is not None:
-                self._closed_in.pop(task, None)
-        self.swept += len(ended)
+        self._drop([task for task in list(rows) if is_done(task)])
         pending = len(rows)
         self._sampled_ended = 0
         if pending <= HELD // 2:
@@ -273,6 +276,16 @@ class TaskTable:
             self._sampled = set()
             self._gaps = cycle(GAPS)
         self._top_up_samples(self._sampled)
+
+    def _drop(self, ended: list[AnyTask]) -> None:
+        rows = self.rows
+        for told in self.lets_go:
+            told(ended, rows)
+        for task in ended:
+            if rows.pop(task, None) is not None:  # another thread can have been faster
+                self.swept += 1
+            if self._closed_in is not None:
+                self._closed_in.pop(task, None)
 
     def _set_threshold(self) -> None:
         if self._gaps is None:

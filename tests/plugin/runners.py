@@ -168,7 +168,7 @@ def all_runners() -> list[Runner]:
             call='anyio.run(main, backend="trio")',
             scopes=(),
         ),
-        Runner("sync trio.run", helpers=_ON_TRIO, call="trio.run(main)", scopes=()),
+        Runner("sync trio.run", helpers=_ON_TRIO + "    from trio import run\n", call="run(main)", scopes=()),
     ]
     if hasattr(anyio.pytest_plugin, "_is_auto_mode"):  # the first versions that we support have no such mode
         runners.append(_anyio("anyio auto mode", '"asyncio"', mode="auto"))

@@ -172,8 +172,8 @@ class Ownership:
             return
         if task.done():
             table.swept += 1  # started eagerly and over already: counted, not recorded
-            if table.lets_go is not None:
-                table.lets_go((task,), {task: row})
+            for told in table.lets_go:
+                told((task,), {task: row})
             return
         if owner.closed is not None:
             table.inherit(task, row, owner.closed)

@@ -37,6 +37,9 @@ NAMES: Final = frozenset(
     {"all_tasks", "_all_tasks", "_scheduled_tasks", "_eager_tasks", "raise_signal", "pthread_kill", "interrupt_main"}
 )
 
+BY_TIMERS: Final = NAMES | {"_scheduled", "get_objects", "get_referrers"}
+"""The same, with that by which somebody comes to a loop's timers: to call them before they are due, say."""
+
 # Who only names the first may mean a process, and who only the other may just handle it.
 _TOGETHER: Final = frozenset({"kill", "SIGINT"})
 
@@ -49,19 +52,20 @@ _LEAD_NOWHERE: Final = frozenset(
 )
 
 
-def can_cancel_any(alive: Iterable[object]) -> bool:
+def can_cancel_any(alive: Iterable[object], names: Names = NAMES) -> bool:
     """Whether any of these things, or what they call, names that which knows all tasks, or sends Ctrl-C.
 
     alive: functions, coroutines, handles, threads, and whatever else can lead to code that will run.
     """
-    return _Search(alive).finds_it()
+    return _Search(alive, names).finds_it()
 
 
 @final
 class _Search:
     """To be dropped when it has its answer: it holds what it has come to."""
 
-    def __init__(self, alive: Iterable[object]) -> None:
+    def __init__(self, alive: Iterable[object], names: Names) -> None:
+        self._looked_for = names
         # Objects, each with the names by which the code that has it can go on from there. None: by any.
         self._ahead: list[tuple[Any, Names | None]] = []
         self._seen: set[tuple[int, int]] = set()
@@ -76,7 +80,8 @@ class _Search:
             if id(thing) in _CALLBACKS:
                 return True
             if class_of(thing) is types.FunctionType:
-                if _tells(self._names_of(thing) or frozenset()):
+                found = self._names_of(thing) or frozenset[str]()
+                if not self._looked_for.isdisjoint(found) or found >= _TOGETHER:
                     return True
                 if self._is_like_another(thing):
                     continue
@@ -119,7 +124,7 @@ class _Search:
         code = function.__code__
         found = self._read.get(id(code))
         if found is None:
-            found = frozenset(_names_in(code)) if len(self._read) < FUNCTIONS else frozenset[str]()
+            found = frozenset(_names_in(code, self._looked_for)) if len(self._read) < FUNCTIONS else frozenset[str]()
             self._read[id(code)] = found
         return found
 
@@ -136,12 +141,8 @@ class _Search:
         return ((value, names) for value in led_to(thing, kind, names))
 
 
-def _tells(names: Names) -> bool:
-    return not NAMES.isdisjoint(names) or names >= _TOGETHER
-
-
-def _names_in(code: types.CodeType) -> Iterator[str]:
+def _names_in(code: types.CodeType, looked_for: Names) -> Iterator[str]:
     """The names in a piece of code, in the functions that it makes, and of what it looks for by `getattr`."""
     for each in codes_in(code):
         yield from each.co_names
-        yield from (constant for constant in each.co_consts if type(constant) is str and constant in NAMES)
+        yield from (constant for constant in each.co_consts if type(constant) is str and constant in looked_for)

@@ -1,38 +1,40 @@
-"""What a clock will do, but not for so many seconds yet: for as long as that nothing is woken by it."""
+"""Timers that are due later: until then they wake nobody, where their loop goes by the clock of the real world."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
+import time
+from asyncio import base_events
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from taskscope._diagnosis.awaitables import field_of
 from taskscope._diagnosis.opaque import class_of
 
+# As they were before any test could put something else in their place.
+_LOOP_TIME: Final = base_events.BaseEventLoop.time
+_MONOTONIC: Final = time.monotonic
+
 
 def timers_later(loop: asyncio.AbstractEventLoop, seconds: float) -> Mapping[int, int]:
-    """The ids of the timers of a loop that are due later, each of which its loop holds once.
+    """The ids of the timers of a loop that are due in more than so many seconds, each of which its loop holds once.
 
-    None of a loop that does not show them, as uvloop, which holds them in C.
+    None where the clock may jump.
     """
-    until = loop.time() + seconds
-    timers = (timer for timer in _listed(loop, "_scheduled") if class_of(timer) is asyncio.TimerHandle)
-    return Counter(id(timer) for timer in timers if timer.when() > until)
+    return timers_after(loop, loop.time() + seconds) if _goes_by_real_time(loop) else {}
 
 
-def deadlines_later(seconds: float) -> Mapping[int, int]:
-    """The ids of the cancel scopes of the running Trio that have a later deadline, and how often its books hold each.
-
-    They also hold a scope for deadlines that it has no more.
-    """
-    runner: Any = sys.modules["trio"].lowlevel.current_task()._runner
-    until = runner.clock.current_time() + seconds
-    entries = _listed(runner.deadlines, "_heap")
-    return Counter(id(scope) for _, _, scope in entries if scope._registered_deadline > until)
+def timers_after(loop: asyncio.AbstractEventLoop, when: float) -> Mapping[int, int]:
+    """The same by the loop's clock. None of a loop that does not show its timers, as uvloop, which has them in C."""
+    scheduled: Any = field_of(loop, "_scheduled")
+    if class_of(scheduled) is not list:
+        return {}
+    timers = (timer for timer in scheduled if class_of(timer) is asyncio.TimerHandle)
+    return Counter(id(timer) for timer in timers if timer.when() > when)
 
 
-def _listed(obj: object, field: str) -> list[Any]:
-    kept: Any = field_of(obj, field)
-    return kept if class_of(kept) is list else []
+def _goes_by_real_time(loop: asyncio.AbstractEventLoop) -> bool:
+    is_own = type(loop).time is not _LOOP_TIME or "time" in getattr(loop, "__dict__", ())
+    is_patched = vars(base_events).get("time") is not time or time.monotonic is not _MONOTONIC
+    return not is_own and not is_patched and loop.time() != loop.time()

@@ -33,7 +33,7 @@ class Proof(NamedTuple):
             they ran: those from which a way leads to what it waits for.
         visited: How many objects were looked at.
         reason: Why nothing could be proven at all, None where the search came to its end.
-        timed: The ids of those tasks to which a way leads from a timer that was not to count.
+        timed: The ids of the tasks to which a way leads from a timer that was not to count.
     """
 
     stuck: dict[int, tuple[int, ...]]

@@ -95,20 +95,23 @@ def prove(
         hold it, who might do anything.
     opener: a task that is alive, unless it is a bookkeeper, and of which it is known that it will do nothing to the
         groups and cancel scopes that it is in, but to leave them.
-    later: ids of timers, and how many references to each wake nobody for as long as the proof is to hold.
+    later: ids of timers, and how many references to each wake nobody for as long as the proof is to hold. None: it is
+        to hold for good.
     nearby: whether only what is nearby is looked at, which takes a fraction of the time and proves less.
     """
     if FREE_THREADED:
         return Proof({}, 0, "reference counts are not exact on this build of Python")
     if not DICTS_CAN_BE_SEEN:
         return Proof({}, 0, "the dicts of objects cannot be seen on this build of Python")
-    search = _Search(tasks, bookkeepers, registries, own_types, host, held, opener, later or {}, nearby)
+    search = _Search(tasks, bookkeepers, registries, own_types, host, held, opener, nearby)
     collecting = gc.isenabled()
     gc.disable()  # or a finalizer could change what is being looked at
     try:
         reason = search.graph.walk() or search.graph.count()
-        timed = search.timed() if reason is None else frozenset[int]()
         stuck = search.stuck() if reason is None else {}
+        if later and reason is None:
+            stuck = {**search.stuck_for_now(later), **stuck}
+        timed = search.timed(later) if later and reason is None else frozenset[int]()
     finally:
         if collecting:
             gc.enable()
@@ -125,11 +128,9 @@ class _Search:
         host: int | None,
         held: Held | None,
         opener: Any,
-        later: Mapping[int, int],
         nearby: bool,
     ) -> None:
         self._tasks = tasks
-        self._later = later
         self._opener = 0 if opener is None else id(opener)
         self._outer = OuterGroups(tasks, opener)
         self._books: list[tuple[int, int, int]] = []
@@ -143,19 +144,27 @@ class _Search:
         limit = (NEARBY_LIMIT if nearby else VISITED_LIMIT) + OWN_OBJECTS * len(tasks)
         self.graph = Subgraph([tasks, self._outer.holders, *bookkeepers], own_types, limit, nearby=nearby)
 
-    def timed(self) -> frozenset[int]:
-        """The ids of the tasks to which a way leads from a timer that does not count."""
+    def stuck_for_now(self, later: Mapping[int, int]) -> dict[int, tuple[int, ...]]:
+        """Those that are stuck as long as these timers do not fire. To be asked after `stuck`.
+
+        No group counts for nothing here: to be cancelled together, because another task fails, is an end as well.
+        """
+        self.graph.discount(later)
+        return stuck_with(self.graph, self._left(self._tasks))
+
+    def timed(self, later: Mapping[int, int]) -> frozenset[int]:
+        """The ids of the tasks to which a way leads from one of these timers."""
         position = self.graph.position
-        ways = [place for place in (position.get(key, -1) for key in self._later) if place >= 0]
+        ways = [place for place in (position.get(key, -1) for key in later) if place >= 0]
+        own = {position[key] for key in self.graph.bookkeepers if key in position}
         reached = set(ways)
         while ways:
-            new = set(self.graph.targets_of(ways.pop())) - reached
+            new = set(self.graph.targets_of(ways.pop())) - reached - own
             reached |= new
             ways += new
         return frozenset(id(task) for task in self._tasks if position[id(task)] in reached)
 
     def stuck(self) -> dict[int, tuple[int, ...]]:
-        self.graph.discount(self._later)
         if not self._outer.units:
             return stuck_with(self.graph, self._left(self._tasks))
         self._books = list(self._outer.references(self.graph))

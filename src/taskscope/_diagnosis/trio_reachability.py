@@ -53,7 +53,6 @@ def prove_trio(
     own_types: tuple[type, ...] = (),
     opener: Any = None,
     frames: Mapping[int, int] | None = None,
-    later: Mapping[int, int] | None = None,
 ) -> Proof:
     """The tasks of a list that nothing outside of them can wake. All of them are to be of one run of Trio's.
 
@@ -61,7 +60,7 @@ def prove_trio(
 
     tasks: the list is made shorter by those that are not blocked, or are being cancelled.
 
-    bookkeepers, registries, own_types, later: as for `prove`.
+    bookkeepers, registries, own_types: as for `prove`.
     opener: a task that is alive, and of which it is known that it will do nothing to the nurseries and cancel scopes
         that it is in, but to leave them.
     frames: ids of frames of the tasks, and how many references to each, beside its coroutine's, wake nobody: they were
@@ -74,7 +73,7 @@ def prove_trio(
     tasks[:] = [task for task in tasks if _may_be_stuck(task)]
     if not tasks:
         return Proof({}, 0)
-    search = _Search(tasks, bookkeepers, registries, own_types, opener, frames or {}, later or {})
+    search = _Search(tasks, bookkeepers, registries, own_types, opener, frames or {})
     collecting = gc.isenabled()
     gc.disable()  # or a finalizer could change what is being looked at
     try:
@@ -103,10 +102,8 @@ class _Search:
         own_types: tuple[type, ...],
         opener: Any,
         frames: Mapping[int, int],
-        later: Mapping[int, int],
     ) -> None:
         self._tasks = tasks
-        self._later = later
         self._frames = frames
         self._parents = waiting_parents_of(tasks)
         self._runner = tasks[0]._runner
@@ -128,7 +125,6 @@ class _Search:
         )
 
     def stuck(self) -> dict[int, tuple[int, ...]]:
-        self.graph.discount(self._later)
         self._add_ways_of_tasks([*self._tasks, *self._parents])
         self._cut()
         found = without_parents_of_others(stay_stuck(self._tasks, Harmless, self._left))

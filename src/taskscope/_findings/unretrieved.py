@@ -31,10 +31,10 @@ class Unretrieved(Looking):
         self._not_kept = 0
 
     def begin(self) -> None:
-        self.table.lets_go = self._keep_failed
+        self.table.lets_go = (*self.table.lets_go, self._keep_failed)
 
     def finish(self) -> None:
-        self.table.lets_go = None
+        self.table.lets_go = tuple(told for told in self.table.lets_go if told != self._keep_failed)
         self._kept = {}
 
     def found(self) -> list[Found]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from operator import is_
 from typing import Any, NamedTuple
 
 import pytest
@@ -54,8 +55,8 @@ class SettingsOfSession:
                 self._on_command_line.add(option.name)
         self._arguments["ignore"] = tuple(map(_rule_of_line, ignore_lines(config)))
         self.default = _settings(self._arguments, "taskscope")
-        # The node that was asked for last, its own markers, and the answer: a test has many fixtures.
-        self._last: tuple[object, list[pytest.Mark], Settings | None] = (None, [], None)
+        # The node that was asked for last and had no marker of ours, and its own markers: a test has many fixtures.
+        self._without: tuple[object, list[pytest.Mark]] = (None, [])
         self._of_markers: dict[tuple[tuple[str, int], ...], Settings] = {}
 
     def of(self, item: pytest.Item) -> Settings | None:
@@ -64,13 +65,8 @@ class SettingsOfSession:
         Raises:
             pytest.UsageError: A marker says what it cannot say.
         """
-        last, markers, settings = self._last
-        if last is not item or markers != item.own_markers:
-            settings = self._by_markers(item)
-            self._last = item, [*item.own_markers], settings
-        return settings
-
-    def _by_markers(self, item: pytest.Item) -> Settings | None:
+        if self._is_known_to_have_none(item):
+            return self.default
         arguments: dict[str, Any] = {}
         for mark in item.iter_markers(MARKER):
             if mark.args == (False,) and not mark.kwargs:
@@ -81,7 +77,17 @@ class SettingsOfSession:
                     f"{item.nodeid}: taskscope({given}): the marker takes False, or keyword arguments"
                 )
             arguments = {**mark.kwargs, **arguments}
-        return self._with(arguments, item) if arguments else self.default
+        if arguments:
+            return self._with(arguments, item)
+        self._without = item, [*item.own_markers]
+        return self.default
+
+    def _is_known_to_have_none(self, item: pytest.Item) -> bool:
+        """Whether it had none before, and has got none since: fixtures can add markers, to a test or round it."""
+        last, markers = self._without
+        if last is not item or len(markers) != len(item.own_markers) or MARKER in item.keywords:
+            return False
+        return all(map(is_, markers, item.own_markers))
 
     def _with(self, arguments: dict[str, Any], item: pytest.Item) -> Settings:
         key = tuple(sorted((name, id(value)) for name, value in arguments.items()))
