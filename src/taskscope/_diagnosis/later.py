@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from asyncio import base_events
 from collections import Counter
@@ -22,7 +23,9 @@ def timers_later(loop: asyncio.AbstractEventLoop, seconds: float) -> Mapping[int
 
     None where the clock may jump.
     """
-    return timers_after(loop, loop.time() + seconds) if _goes_by_real_time(loop) else {}
+    if seconds == math.inf or not _goes_by_real_time(loop):
+        return {}
+    return timers_after(loop, loop.time() + seconds)
 
 
 def timers_after(loop: asyncio.AbstractEventLoop, when: float) -> Mapping[int, int]:
