@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
-from parity import COLUMNS, Column, Library
+from parity import THERE, Library
 
 from taskscope import Report, TaskScope
 from taskscope._report import Finding
 
 
-def is_there(column: Column) -> bool:
-    if column.name == "eager":
-        return sys.version_info >= (3, 12)
-    if column.name == "uvloop":
-        try:
-            import uvloop  # noqa: F401
-        except ImportError:
-            return False
-    return True
-
-
 def columns() -> Any:
     """Every kind of loop."""
-    there = [pytest.param(column, id=column.name) for column in COLUMNS if is_there(column)]
+    there = [pytest.param(column, id=column.name) for column in THERE]
     return pytest.mark.parametrize("column", there)
 
 

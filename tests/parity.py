@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
@@ -210,3 +211,13 @@ COLUMNS = (
     Column("AnyIO/Trio", ANYIO, "trio", {}),
     Column("Trio", TRIO, "trio", {}),
 )
+
+
+def _is_there(column: Column) -> bool:
+    if column.name == "eager":
+        return sys.version_info >= (3, 12)
+    return column.name != "uvloop" or importlib.util.find_spec("uvloop") is not None
+
+
+THERE = tuple(filter(_is_there, COLUMNS))
+"""Those that this Python, and what is installed, can run."""

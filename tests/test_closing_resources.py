@@ -18,8 +18,8 @@ import anyio
 import anyio.abc
 import pytest
 import trio
-from closings import accused, closed_in_use, is_there
-from parity import ANYIO, ASYNCIO, COLUMNS, TRIO, Column, Library
+from closings import accused, closed_in_use
+from parity import ANYIO, ASYNCIO, THERE, TRIO, Column, Library
 
 from taskscope import Report, TaskScope, closing, guard
 
@@ -284,8 +284,8 @@ REAL["httpx"] = Real(httpx_client, get_by_httpx, aclose, "httpx.AsyncClient 'it'
 CELLS = [
     pytest.param(real, column, id=f"{column.name}: {name}")
     for name, real in REAL.items()
-    for column in COLUMNS
-    if is_there(column) and column.library in real.libraries
+    for column in THERE
+    if column.library in real.libraries
 ]
 each = pytest.mark.parametrize(("real", "column"), CELLS)
 

@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 from findings import CASES, EVERYTHING, Case, ground_of
-from parity import COLUMNS, Column
-from test_parity import is_there
+from parity import COLUMNS, THERE, Column
 
 from taskscope import Finding, Report, TaskScope
 
@@ -38,8 +37,8 @@ def is_started_elsewhere(case: Case, column: Column) -> bool:
 CELLS = [
     pytest.param(case, column, id=f"{column.name}: {case.word}")
     for case in CASES
-    for column in COLUMNS
-    if is_there(column) and applies(case, column)
+    for column in THERE
+    if applies(case, column)
 ]
 
 
@@ -115,7 +114,7 @@ def left_of_hooks(loop: asyncio.AbstractEventLoop | None) -> list[object]:
     return [threading.Thread.start, subprocess.Popen.__init__, sys.get_asyncgen_hooks(), *of_loop]
 
 
-@pytest.mark.parametrize("column", [pytest.param(column, id=column.name) for column in COLUMNS if is_there(column)])
+@pytest.mark.parametrize("column", [pytest.param(column, id=column.name) for column in THERE])
 def test_everything_is_left_as_it_was(column: Column) -> None:
     async def main(library: Any) -> None:
         loop = None if is_on_trio(column) else asyncio.get_running_loop()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import pickle
-import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,7 +13,7 @@ import pytest
 from conftest import Run
 from hypothesis import given
 from hypothesis import strategies as st
-from parity import ASYNCIO, COLUMNS, Column, Library
+from parity import ASYNCIO, COLUMNS, THERE, Column, Library
 
 import taskscope
 from taskscope import Ignore, Report, ScopeTimeoutError, TaskLeakError, TaskScope, _left_alone, _matching, scoped
@@ -26,13 +24,7 @@ LONG = 60.0
 """Seconds of grace that no test lives to see the end of: whoever waits for them fails."""
 
 
-def is_there(column: Column) -> bool:
-    if column.name == "eager":
-        return sys.version_info >= (3, 12)
-    return column.name != "uvloop" or importlib.util.find_spec("uvloop") is not None
-
-
-@pytest.fixture(params=filter(is_there, COLUMNS), ids=lambda column: column.name)
+@pytest.fixture(params=THERE, ids=lambda column: column.name)
 def column(request: pytest.FixtureRequest) -> Column:
     found: Column = request.param
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import sys
 import threading
 import time
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import Run
-from parity import ASYNCIO, COLUMNS, TRIO, Column, Library
+from parity import ASYNCIO, THERE, TRIO, Column, Library
 from plugin.project import run_pytest
 
 from taskscope import Report, TaskScope
@@ -28,13 +27,7 @@ NEAR = 0.02
 Body = Callable[[Library], Awaitable[None]]
 
 
-def is_there(column: Column) -> bool:
-    if column.name == "eager":
-        return sys.version_info >= (3, 12)
-    return column.name != "uvloop" or importlib.util.find_spec("uvloop") is not None
-
-
-@pytest.fixture(params=filter(is_there, COLUMNS), ids=lambda column: column.name)
+@pytest.fixture(params=THERE, ids=lambda column: column.name)
 def column(request: pytest.FixtureRequest) -> Column:
     column: Column = request.param
     return column

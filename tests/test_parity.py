@@ -8,15 +8,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import importlib.util
-import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from parity import ASYNCIO, COLUMNS, Column, Library
+from parity import ASYNCIO, COLUMNS, THERE, Column, Library
 
 import taskscope
 from taskscope import DeadlockError, Report, ScopeTimeoutError, TaskRecord, TaskScope, scoped
@@ -42,12 +40,6 @@ def row(name: str) -> Callable[[Body], Body]:
         return body
 
     return note
-
-
-def is_there(column: Column) -> bool:
-    if column.name == "eager":
-        return sys.version_info >= (3, 12)
-    return column.name != "uvloop" or importlib.util.find_spec("uvloop") is not None
 
 
 async def for_ever(library: Library) -> None:
@@ -645,12 +637,7 @@ async def switched_off(library: Library) -> None:
     assert scope.report.ok
 
 
-CELLS = [
-    pytest.param(feature, column, id=f"{column.name}: {feature}")
-    for feature in ROWS
-    for column in COLUMNS
-    if is_there(column)
-]
+CELLS = [pytest.param(feature, column, id=f"{column.name}: {feature}") for feature in ROWS for column in THERE]
 
 
 @pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")
