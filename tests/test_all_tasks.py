@@ -488,7 +488,16 @@ def kill_own_process() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.fixture
+def ctrl_c_is_heard() -> Iterator[None]:
+    """What a shell runs in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @BY_SIGNAL
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 @pytest.mark.parametrize("by_thread", [True, False], ids=["thread", "timer"])
 @pytest.mark.parametrize(
     ("send", "arguments"), [(send_ctrl_c, ()), (kill_own_process, ()), (os.kill, (os.getpid(), signal.SIGINT))]
