@@ -17,7 +17,7 @@ from parity import ASYNCIO, THERE, TRIO, Column, Library
 from plugin.project import run_pytest
 
 from taskscope import Report, TaskScope
-from taskscope._policy import DEFAULT_POLICY, Policy
+from taskscope._policy import DEFAULT_POLICY
 
 LONG = 60.0
 SHORT = 0.1
@@ -33,8 +33,8 @@ def column(request: pytest.FixtureRequest) -> Column:
     return column
 
 
-def looking_ahead(grace: float, policy: Policy = DEFAULT_POLICY) -> TaskScope:
-    policy = policy._replace(grace=grace, on_leak="ignore", looks_ahead=True)
+def looking_ahead(grace: float) -> TaskScope:
+    policy = DEFAULT_POLICY._replace(grace=grace, on_leak="ignore", looks_ahead=True)
     return TaskScope._of(policy, "mine", (looking_ahead.__code__, -1))
 
 
@@ -154,7 +154,7 @@ def test_somebody_outside_can_wake_or_end_it(column: Column, what: str) -> None:
 
         async def wait(library: Library) -> None:
             if what == "task":
-                held.append(_current(library))
+                held.append(asyncio.current_task())
                 await sleeps(library)
             async with library.move_on_after(FAR):
                 await event.wait()
@@ -186,10 +186,6 @@ def test_somebody_outside_can_wake_or_end_it(column: Column, what: str) -> None:
     report: Report = column.run(main)
     assert report.ok and len(report.late) == 1
     assert report.settled_after < LONG / 2
-
-
-def _current(library: Library) -> Any:
-    return asyncio.current_task()
 
 
 def test_what_anybody_can_reach_is_waited_for(column: Column, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,6 +144,14 @@ class _Search:
         limit = (NEARBY_LIMIT if nearby else VISITED_LIMIT) + OWN_OBJECTS * len(tasks)
         self.graph = Subgraph([tasks, self._outer.holders, *bookkeepers], own_types, limit, nearby=nearby)
 
+    def stuck(self) -> dict[int, tuple[int, ...]]:
+        if not self._outer.units:
+            return stuck_with(self.graph, self._left(self._tasks))
+        self._books = list(self._outer.references(self.graph))
+        found = stay_stuck(self._tasks, partial(Harmless, self._outer), self._left)
+        places = {self.graph.position.get(unit, -1) for unit in self._outer.units}
+        return stuck_with(self.graph, found, passed=places)
+
     def stuck_for_now(self, later: Mapping[int, int]) -> dict[int, tuple[int, ...]]:
         """Those that are stuck as long as these timers do not fire. To be asked after `stuck`.
 
@@ -163,14 +171,6 @@ class _Search:
             reached |= new
             ways += new
         return frozenset(id(task) for task in self._tasks if position[id(task)] in reached)
-
-    def stuck(self) -> dict[int, tuple[int, ...]]:
-        if not self._outer.units:
-            return stuck_with(self.graph, self._left(self._tasks))
-        self._books = list(self._outer.references(self.graph))
-        found = stay_stuck(self._tasks, partial(Harmless, self._outer), self._left)
-        places = {self.graph.position.get(unit, -1) for unit in self._outer.units}
-        return stuck_with(self.graph, found, passed=places)
 
     def _left(self, tasks: list[Any], harmless: Container[int] = ()) -> list[Any]:
         """The tasks that nothing can wake, given which groups and cancel scopes round them count for nothing."""

@@ -21,7 +21,7 @@ from typing import Any, Final, cast, final
 from taskscope._diagnosis.anyio_scopes import registry_of_anyio, state_of
 from taskscope._diagnosis.awaitables import TASKS
 from taskscope._diagnosis.hidden_dicts import DICTS_ARE_HIDDEN, address_of_dict, dict_of, may_hide_dict
-from taskscope._diagnosis.opaque import class_of, is_transparent, module_of
+from taskscope._diagnosis.opaque import class_of, is_transparent, package_of
 
 # Classes are known by their ids: a metaclass can have an `__eq__` and a `__hash__` of its own.
 _CONTAINERS: Final = frozenset(map(id, (dict, list, set)))
@@ -307,7 +307,7 @@ def _are_the_same(objects: list[object], ids: list[int]) -> bool:
 
 
 def _is_plumbing(kind: type[Any]) -> bool:
-    return issubclass(kind, TASKS) or (module_of(kind) or "").partition(".")[0] in _PLUMBING
+    return issubclass(kind, TASKS) or package_of(kind) in _PLUMBING
 
 
 def _is_module(obj: object) -> bool:
