@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from taskscope._arguments import PolicyArguments, check_name, check_policy
@@ -115,6 +115,8 @@ def step_by_step(
 
 
 def defined_where(func: Callable[..., Any]) -> tuple[CodeType, int]:
+    if type(func) is FunctionType and not func.__dict__:
+        return func.__code__, -1
     inner: Any = inspect.unwrap(func)
     while isinstance(inner, functools.partial | functools.partialmethod):
         inner = inspect.unwrap(inner.func)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from contextvars import Token
 from dataclasses import replace
 from inspect import CO_ASYNC_GENERATOR
@@ -345,8 +344,10 @@ class TaskScope:
         self._state = "closing"
         if self._token is None or tag.get(None) is not self._table:
             return
-        with suppress(ValueError):  # entered in another context: there is nothing of ours to take back in this one
+        try:  # noqa: SIM105 - `suppress` takes a tenth of what a clean scope does
             tag.reset(self._token)
+        except ValueError:  # entered in another context: there is nothing of ours to take back in this one
+            pass
         self._token = None
 
     def _is_clean(self) -> bool:

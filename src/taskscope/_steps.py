@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar, final
 
@@ -96,8 +95,10 @@ class ScopedSteps:
         finally:
             del take  # it can hold an exception whose traceback holds this frame
             table.host = None  # or it would be held by us for as long as the generator is
-            with suppress(ValueError):  # destroyed from another context: there is nothing of ours to take back there
+            try:  # noqa: SIM105 - `suppress` takes five times as long, at every step
                 tag.reset(token)
+            except ValueError:  # destroyed from another context: there is nothing of ours to take back there
+                pass
             if end is not None:
                 end.suspend(None)
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, final
 
 from taskscope._backends._budget import Budget
 from taskscope._backends._calls import may_call
-from taskscope._backends._ownership import Owner, Ownership, current_task, running_loop
+from taskscope._backends._ownership import NOBODY, Owner, Ownership, current_task, running_loop
 from taskscope._diagnosis.safely import safe_repr
 from taskscope._site import CREATE_TASK, GROUP_CREATE_TASK, cut, note_site, user_frame
 from taskscope._table import NO_SITE, AnyTask, Row, TaskTable, tag
@@ -312,7 +312,8 @@ def _spawn(
 
 def _record_stray(ownership: Ownership, loop: asyncio.AbstractEventLoop, task: AnyTask) -> None:
     owner = ownership.of_spawn(loop)
-    ownership.record(task, owner, _note(owner))
+    if owner is not NOBODY:
+        ownership.record(task, owner, _note(owner))
 
 
 def _note(owner: Owner) -> Row:

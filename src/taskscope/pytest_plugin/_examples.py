@@ -22,13 +22,9 @@ class OurTime:
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    @contextmanager
-    def spent(self) -> Generator[None]:
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds += time.perf_counter() - began
+    def add_since(self, began: float) -> None:
+        """began: by `time.perf_counter`."""
+        self.seconds += time.perf_counter() - began
 
 
 def handle_of(function: Any) -> Any:

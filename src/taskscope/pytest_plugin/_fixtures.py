@@ -14,6 +14,7 @@ from taskscope._decorator import step_by_step
 from taskscope._steps import ScopedSteps
 from taskscope._table import TaskTable
 from taskscope.pytest_plugin._claims import ClaimsOf
+from taskscope.pytest_plugin._functions import is_surely_sync
 from taskscope.pytest_plugin._judging import Collect, judge
 from taskscope.pytest_plugin._owners import Owner
 
@@ -38,7 +39,7 @@ def with_steps(function: Any, find_owner: FindOwner, judged_by: Judge, before: B
         been judged, if anybody does.
     """
     inner = getattr(function, "__func__", function)
-    if _is_surely_sync(inner):
+    if is_surely_sync(inner):
         return function
     if inspect.isasyncgenfunction(inner):
         wrapped: Any = step_by_step(inner, lambda steps: _FixtureSteps(steps, find_owner(), judged_by, before))
@@ -48,15 +49,6 @@ def with_steps(function: Any, find_owner: FindOwner, judged_by: Judge, before: B
         return function
     # Bound as it was: pytest and the runners bind it to the instance of the test in question.
     return types.MethodType(wrapped, function.__self__) if inner is not function else wrapped
-
-
-def _is_surely_sync(function: Any) -> bool:
-    """Whether it is a plain function, of which most are: `inspect` takes ten times as long to say so."""
-    return (
-        type(function) is types.FunctionType
-        and not function.__code__.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR)
-        and not function.__dict__  # with which it may be marked as one that returns a coroutine
-    )
 
 
 def _one_step(function: Any, find_owner: FindOwner, before: Before) -> Any:

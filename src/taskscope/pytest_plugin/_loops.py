@@ -38,10 +38,11 @@ class Loops:
         closes: Callable[[asyncio.AbstractEventLoop, Owner], None],
         wrap_main: Callable[[Main], Main],
     ) -> None:
-        self._settings = settings
         self._closes = closes
         self._wrap_main = wrap_main
-        self._held: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Owner] = weakref.WeakKeyDictionary()
+        self._held: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+        # Answers on all loops for what is spawned when whoever spawns it has been judged.
+        self._owner = Owner("event loop", "loop", settings, Loops.hold)
         # What loops had as an attribute of their own before ours came in its place.
         self._own_closes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
         self._runs: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -54,7 +55,7 @@ class Loops:
         if loop in self._held or loop.is_closed():
             return
         tracking_of(loop).acquire()
-        self._held[loop] = Owner("event loop", "loop", self._settings, Loops.hold)
+        self._held.add(loop)
         original = loop.close
         own: Any = vars(loop).get("close") if hasattr(loop, "__dict__") else None
         if own is not None:
@@ -76,8 +77,7 @@ class Loops:
         if backend is _asyncio:
             loop = running_loop()
             self.hold(loop)
-            owner = self._held.get(loop)
-            return None if owner is None else owner.table_on(_asyncio)
+            return self._owner.table_on(_asyncio)
         tracking = backend.running_tracking()
         if tracking not in self._runs:
             tracking.acquire()  # and never released: the run ends
@@ -120,8 +120,9 @@ class Loops:
 
     def _let_go(self, loop: asyncio.AbstractEventLoop) -> None:
         self._tell_of_closing(loop)
-        if self._held.pop(loop, None) is None:
+        if loop not in self._held:
             return
+        self._held.discard(loop)
         tracking_of(loop).release()
         own = self._own_closes.pop(loop, None)
         with suppress(AttributeError):
@@ -131,9 +132,8 @@ class Loops:
                 loop.close = own  # type: ignore[method-assign]
 
     def _tell_of_closing(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        owner = None if loop is None or loop.is_closed() else self._held.get(loop)
-        if loop is not None and owner is not None:
-            self._closes(loop, owner)
+        if loop is not None and loop in self._held and not loop.is_closed():
+            self._closes(loop, self._owner)
 
     def _replace(self, where: Any, name: str, make: Callable[[Any], Any]) -> None:
         self._put(where, name, make(getattr(where, name)))
@@ -165,11 +165,14 @@ class Loops:
             async def main() -> Any:
                 return await coro
 
-            # What the task runs is called so in its repr, and in reports of those that it outlives.
-            given: Any = coro
-            main.__name__, main.__qualname__ = given.__name__, given.__qualname__
             wrapped = self._wrap_main(main)
-            return original(runner, coro if wrapped is main else wrapped(), **kwargs)
+            if wrapped is main:
+                return original(runner, coro, **kwargs)
+            ours: Any = wrapped()
+            given: Any = coro
+            # What the task runs is called so in its repr, and in reports of those that it outlives.
+            ours.__name__, ours.__qualname__ = given.__name__, given.__qualname__
+            return original(runner, ours, **kwargs)
 
         return run
 
@@ -186,7 +189,10 @@ class Loops:
     def _running_wrapped(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def run(runner: Any, async_fn: Any, *args: Any, **kwargs: Any) -> Any:
-            return original(runner, self._wrap_main(async_fn), *args, **kwargs)
+            main = self._wrap_main(async_fn)
+            if main is not async_fn:
+                functools.update_wrapper(main, async_fn)  # Trio calls its task so
+            return original(runner, main, *args, **kwargs)
 
         return run
 

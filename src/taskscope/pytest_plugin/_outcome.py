@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import traceback
 import warnings
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import cast, final
 
@@ -78,21 +76,17 @@ class Outcomes:
         if not report.ok:
             self._collected.append((owner, report))
 
-    @contextmanager
-    def phase(self, item: pytest.Item, when: str, run: TestRun | None = None) -> Generator[None]:
-        """The setup, call or teardown of a test. What the test raises itself is never replaced."""
-        __tracebackhide__ = True
+    def phase(self, item: pytest.Item, when: str, run: TestRun | None = None) -> _Phase:
+        """The setup, call or teardown of a test, as a context manager. What the test raises is never replaced."""
+        return _Phase(self, item, when, run)
+
+    def begin_phase(self) -> None:
         self._of_phase.clear()
-        try:
-            yield
-        except BaseException as error:
-            text = self._finish_phase(item, when, run).text()
-            if _is_ours(error, run):
-                raise _leaked(text, error) from None
-            if text:
-                item.add_report_section(when, TITLE, text)
-            raise
-        if run is None and not self._collected:
+
+    def end_phase(self, item: pytest.Item, when: str, run: TestRun | None) -> None:
+        """The phase has raised nothing."""
+        __tracebackhide__ = True
+        if not self._collected and (run is None or run.is_uneventful()):
             return
         told = self._finish_phase(item, when, run)
         own_failure = None if run is None else run.own_failure()
@@ -104,6 +98,14 @@ class Outcomes:
             self._tell_in_setup(item, told)
         else:
             told.raise_if_any()
+
+    def end_failed_phase(self, item: pytest.Item, when: str, run: TestRun | None, error: BaseException) -> None:
+        __tracebackhide__ = True
+        text = self._finish_phase(item, when, run).text()
+        if _is_ours(error, run):
+            raise _leaked(text, error) from None
+        if text:
+            item.add_report_section(when, TITLE, text)
 
     def begin_example(self, run: TestRun) -> None:
         """An example of a property test begins."""
@@ -209,6 +211,29 @@ class Outcomes:
 
     def _finding(self, owner: Owner, report: Report, outcome: str, nodeid: str, phase: str) -> Finding:
         return Finding(owner.name, owner.kind, outcome, nodeid, phase, report.to_dict(), report.format(), self._worker)
+
+
+@final
+class _Phase:
+    """A class, and no function of `contextlib`'s, for that would take three times as long, and each test has three."""
+
+    __slots__ = ("_item", "_outcomes", "_run", "_when")
+
+    def __init__(self, outcomes: Outcomes, item: pytest.Item, when: str, run: TestRun | None) -> None:
+        self._outcomes = outcomes
+        self._item = item
+        self._when = when
+        self._run = run
+
+    def __enter__(self) -> None:
+        self._outcomes.begin_phase()
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        __tracebackhide__ = True
+        if error is None:
+            self._outcomes.end_phase(self._item, self._when, self._run)
+        else:
+            self._outcomes.end_failed_phase(self._item, self._when, self._run, error)
 
 
 def _sort_of(report: Report) -> object:

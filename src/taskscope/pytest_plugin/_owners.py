@@ -15,6 +15,7 @@ from taskscope._backends import _asyncio
 from taskscope._backends._backend import Backend
 from taskscope._backends._here import backend_here
 from taskscope._decorator import defined_where
+from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._policy import TASKS_ONLY
 from taskscope._scope import TaskScope
 from taskscope._table import AnyTask, TaskTable, set_tag, tag
@@ -39,8 +40,6 @@ class Owner:
         function: A fixture's function: whatever that which it names leads to is its own, too.
         node: The test, or the collection of tests, that a fixture was set up for.
         case: A test case, whose methods and cleanups name things in the same way.
-        is_tagging: Whether what it spawns can be tagged. pytest-trio runs fixtures side by side in one context, where a
-            tag of one would be another's.
         is_judged: Whether it has been torn down. It can end nothing any more, and nobody's task is its.
         searches: For what it has beside tasks.
     """
@@ -55,10 +54,30 @@ class Owner:
         self.function: object = None
         self.node: pytest.Item | pytest.Collector | None = None
         self.case: unittest.TestCase | None = None
-        self.is_tagging = True
         self.is_judged = False
-        self.searches = Searches(settings)
+        self._value: object = None
+        self._searches: Searches | None = None
         self._holding: dict[str, TaskScope] = {}
+
+    @property
+    def searches(self) -> Searches:
+        if self._searches is None:
+            self._searches = Searches(self.settings)
+        return self._searches
+
+    @property
+    def is_tagging(self) -> bool:
+        """Whether what it spawns can be tagged.
+
+        pytest-trio runs fixtures side by side in one context, where a tag of one would be another's.
+        """
+        # A fixture's value is not asked for its class: that can be a property of a user's.
+        return module_of(class_of(self._value)) != "pytest_trio.plugin"
+
+    def set_value(self, value: object, finalizers: object) -> None:
+        """What a fixture's function has returned or yielded, and what is called when it is torn down."""
+        self._value = value
+        self.values += (value, finalizers)
 
     @functools.cached_property
     def defined_at(self) -> tuple[CodeType, int]:
@@ -102,7 +121,10 @@ class Owner:
 
     def is_empty(self) -> bool:
         """Whether it has no task, not even one that has ended, and looks for nothing else."""
-        return not self.searches.are_any() and not any(table.rows for table in self.tables())
+        for scope in self._holding.values():
+            if scope._table.rows:  # pyright: ignore[reportPrivateUsage]
+                return False
+        return self._searches is None or not self._searches.are_any()
 
     def pending(self) -> list[AnyTask]:
         return [task for table in self.tables() for task in table.pending()]
@@ -127,7 +149,8 @@ class Owner:
 
     def let_go(self) -> None:
         """Holds nothing any more. What is spawned under its tag from here on goes to the next one outside."""
-        self.searches.finish()
+        if self._searches is not None:
+            self._searches.finish()
         for scope in self._holding.values():
             scope._shut()  # pyright: ignore[reportPrivateUsage]
 
@@ -153,20 +176,13 @@ class Owner:
         return None if found is None else found.obj
 
 
-@final
-class tagged:
-    """Has what is spawned outside of any loop tagged with an owner, or with none, inside of a `with` block."""
+def put_tag(owner: Owner | None) -> Token[TaskTable | None] | None:
+    """Has what is spawned outside of any loop tagged with an owner, or with none. Returns what takes that back."""
+    if owner is not None:
+        return set_tag(owner.table_on(_asyncio))
+    return None if tag.get(None) is None else tag.set(None)
 
-    def __init__(self, owner: Owner | None) -> None:
-        self._owner = owner
-        self._token: Token[TaskTable | None] | None = None
 
-    def __enter__(self) -> None:
-        if self._owner is not None:
-            self._token = set_tag(self._owner.table_on(_asyncio))
-        elif tag.get(None) is not None:
-            self._token = tag.set(None)
-
-    def __exit__(self, *exception: object) -> None:
-        if self._token is not None:
-            tag.reset(self._token)
+def take_tag_back(token: Token[TaskTable | None] | None) -> None:
+    if token is not None:
+        tag.reset(token)

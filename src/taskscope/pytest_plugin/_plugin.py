@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib
+import time
 from collections.abc import Callable, Coroutine, Generator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, final
 
 import pytest
 
-from taskscope._diagnosis.opaque import class_of, module_of
+from taskscope._diagnosis.opaque import class_of
 from taskscope._report import Report, TaskRecord
 from taskscope.pytest_plugin._claims import ClaimsOf
 from taskscope.pytest_plugin._collector import LettingGo
 from taskscope.pytest_plugin._fixtures import Judge, with_steps
+from taskscope.pytest_plugin._functions import is_surely_sync
 from taskscope.pytest_plugin._judging import judge_from_outside, judge_on
 from taskscope.pytest_plugin._loops import Loops
 from taskscope.pytest_plugin._outcome import Outcomes
-from taskscope.pytest_plugin._owners import Owner, tagged
-from taskscope.pytest_plugin._settings import SettingsOfSession, expected_leaks
+from taskscope.pytest_plugin._owners import Owner, put_tag, take_tag_back
+from taskscope.pytest_plugin._settings import SettingsOfSession
 from taskscope.pytest_plugin._tests import TestRun
 
 CoroutineFunction = Callable[..., Coroutine[Any, Any, Any]]
@@ -41,6 +42,8 @@ class Enforcement:
         self._judge = Judge(self._claims_of_others, self.outcomes.collect)
         # The fixtures that are set up, in that order.
         self._fixtures: dict[Any, Owner] = {}
+        # The functions of fixtures that are no plain ones, each with what is run in its place.
+        self._with_steps_of: dict[Any, tuple[Any, Any]] = {}
         self._run: TestRun | None = None
         if self._settings.default.policy.watch is not None:
             for needed in ("_body", "_host"):  # or the first test would, on its loop, which may be slow to
@@ -58,7 +61,7 @@ class Enforcement:
         for item in list(items):
             try:
                 self._settings.of(item)
-                expected_leaks(item)
+                self._settings.expected_leaks(item)
             except pytest.UsageError as error:
                 if not hasattr(item.config, "workerinput"):
                     raise
@@ -79,30 +82,40 @@ class Enforcement:
         owner.function = function
         owner.node = node
         self._fixtures[fixturedef] = owner
-        find_owner = functools.partial(self._fixtures.get, fixturedef)
-        wrapped = with_steps(function, find_owner, self._judge, self._loops.hold_running)
+        wrapped = function if is_surely_sync(function) else self._with_steps(fixturedef)
         if wrapped is function:
             owner.begin_search_outside()
-            with tagged(owner):
+            token = put_tag(owner)
+            try:
                 value = yield
+            finally:
+                take_tag_back(token)
         else:
             fixturedef.func = wrapped
+            token = put_tag(None)
             try:
-                with tagged(None):
-                    value = yield
+                value = yield
             finally:
+                take_tag_back(token)
                 if fixturedef.func is wrapped:  # aiohttp's plugin puts its own there, for good
                     fixturedef.func = function
         # What it has asked for meanwhile is torn down after it.
         self._fixtures[fixturedef] = self._fixtures.pop(fixturedef)
         # pytest has no public name for a fixture's finalizers, among which is the generator that a sync one is.
         finalizers: Any = getattr(fixturedef, "_finalizers", None)
-        owner.values += (value, finalizers)
-        # A fixture's value is not asked for its class: that can be a property of a user's.
-        owner.is_tagging = module_of(class_of(value)) != "pytest_trio.plugin"
+        owner.set_value(value, finalizers)
         if issubclass(class_of(value), asyncio.AbstractEventLoop):
             self._loops.hold(value)
         return value
+
+    def _with_steps(self, fixturedef: Any) -> Any:
+        function, wrapped = self._with_steps_of.get(fixturedef, (None, None))
+        if function is not fixturedef.func:
+            function = fixturedef.func
+            find_owner = functools.partial(self._fixtures.get, fixturedef)
+            wrapped = with_steps(function, find_owner, self._judge, self._loops.hold_running)
+            self._with_steps_of[fixturedef] = function, wrapped
+        return wrapped
 
     def pytest_fixture_post_finalizer(self, fixturedef: Any) -> None:
         owner = self._fixtures.pop(fixturedef, None)
@@ -130,17 +143,18 @@ class Enforcement:
         settings = self._settings.of(item)
         if settings is None or not isinstance(item, pytest.Function):
             return (yield)
-        run = TestRun(item, settings, self._loops, self._fixtures.values(), self.outcomes.collect)
+        expected = self._settings.expected_leaks(item)
+        run = TestRun(item, settings, expected, self._loops, self._fixtures.values(), self.outcomes.collect)
         self._run = run
         with self.outcomes.phase(item, "call", run):
             try:
-                with run.wrapped(
-                    functools.partial(self._begin_example, run),
-                    functools.partial(self.outcomes.end_example, item, run),
-                ):
-                    return (yield)
+                run.begin(self._begin_example, self.outcomes.end_example)
+                return (yield)
             finally:
-                self._run = None
+                try:
+                    run.end()
+                finally:
+                    self._run = None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: Any) -> Generator[None, Any, Any]:
@@ -175,8 +189,10 @@ class Enforcement:
             tasks = owner.pending_on(loop)
             if tasks or loop in owner.searches.loops():
                 is_early = owner.kind == "fixture" and not owner.is_judged
-                with self._our_time():
-                    judge_on(loop, owner, tasks, None, self._collect_early if is_early else self.outcomes.collect)
+                began = time.perf_counter()
+                judge_on(loop, owner, tasks, None, self._collect_early if is_early else self.outcomes.collect)
+                if self._run is not None:
+                    self._run.time.add_since(began)
             owner.let_ended_go()
 
     def _collect_early(self, owner: Owner, report: Report) -> None:
@@ -186,9 +202,6 @@ class Enforcement:
             owner,
             replace(report, leaks=_because(report.leaks, why), survivors=_because(report.survivors, why)),
         )
-
-    def _our_time(self) -> AbstractContextManager[None]:
-        return nullcontext() if self._run is None else self._run.time.spent()
 
     def _wrap_main(self, main: CoroutineFunction) -> CoroutineFunction:
         return main if self._run is None else self._run.wrap_main(main)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from operator import is_
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple, final
 
 import pytest
 
@@ -55,8 +55,8 @@ class SettingsOfSession:
                 self._on_command_line.add(option.name)
         self._arguments["ignore"] = tuple(map(_rule_of_line, ignore_lines(config)))
         self.default = _settings(self._arguments, "taskscope")
-        # The node that was asked for last and had no marker of ours, and its own markers: a test has many fixtures.
-        self._without: tuple[object, list[pytest.Mark]] = (None, [])
+        # The node that was asked for last and had no marker of ours: a test has many fixtures.
+        self._without = _Markers(None)
         self._of_markers: dict[tuple[tuple[str, int], ...], Settings] = {}
 
     def of(self, item: pytest.Item) -> Settings | None:
@@ -65,7 +65,7 @@ class SettingsOfSession:
         Raises:
             pytest.UsageError: A marker says what it cannot say.
         """
-        if self._is_known_to_have_none(item):
+        if self._without.are_of(item):
             return self.default
         arguments: dict[str, Any] = {}
         for mark in item.iter_markers(MARKER):
@@ -79,15 +79,17 @@ class SettingsOfSession:
             arguments = {**mark.kwargs, **arguments}
         if arguments:
             return self._with(arguments, item)
-        self._without = item, [*item.own_markers]
+        if item.get_closest_marker(LEAKS_MARKER) is None:
+            self._without = _Markers(item)
         return self.default
 
-    def _is_known_to_have_none(self, item: pytest.Item) -> bool:
-        """Whether it had none before, and has got none since: fixtures can add markers, to a test or round it."""
-        last, markers = self._without
-        if last is not item or len(markers) != len(item.own_markers) or MARKER in item.keywords:
-            return False
-        return all(map(is_, markers, item.own_markers))
+    def expected_leaks(self, item: pytest.Item) -> Expected | None:
+        """What the markers of a test say of leaks that it is to have, None where they say nothing.
+
+        Raises:
+            pytest.UsageError: A marker says what it cannot say.
+        """
+        return None if self._without.are_of(item) else _expected_leaks(item)
 
     def _with(self, arguments: dict[str, Any], item: pytest.Item) -> Settings:
         key = tuple(sorted((name, id(value)) for name, value in arguments.items()))
@@ -102,12 +104,27 @@ class SettingsOfSession:
         return found
 
 
-def expected_leaks(item: pytest.Item) -> Expected | None:
-    """What the test's own markers say of leaks that it is to have, None where they say nothing.
+@final
+class _Markers:
+    """The markers of a test, and of what is round it, as they were."""
 
-    Raises:
-        pytest.UsageError: A marker says what it cannot say.
-    """
+    __slots__ = ("_all", "_lists", "_node")
+
+    def __init__(self, node: pytest.Item | None) -> None:
+        self._node = node
+        self._lists = [] if node is None else [each.own_markers for each in node.listchain()[::-1]]
+        self._all = [*chain.from_iterable(self._lists)]
+
+    def are_of(self, node: pytest.Item) -> bool:
+        """Whether they are a test's still: fixtures can add some, to a test or round it."""
+        return (
+            node is self._node
+            and node.own_markers is self._lists[0]
+            and [*chain.from_iterable(self._lists)] == self._all
+        )
+
+
+def _expected_leaks(item: pytest.Item) -> Expected | None:
     names: list[str] = []
     required: list[str] = []
     for mark in item.iter_markers(LEAKS_MARKER):

@@ -6,9 +6,9 @@ import fnmatch
 import functools
 import inspect
 import threading
+import time
 import unittest
-from collections.abc import Callable, Collection, Coroutine, Generator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final, final
 
 import pytest
@@ -21,11 +21,12 @@ from taskscope._scope import TaskScope
 from taskscope._table import AnyTask, TaskTable
 from taskscope.pytest_plugin._claims import ClaimsOf
 from taskscope.pytest_plugin._examples import OurTime, async_example, example, handle_of
+from taskscope.pytest_plugin._functions import is_coroutine_function
 from taskscope.pytest_plugin._judging import Collect, judge_from_outside
 from taskscope.pytest_plugin._loops import Loops
-from taskscope.pytest_plugin._owners import Owner, tagged
+from taskscope.pytest_plugin._owners import Owner, put_tag, take_tag_back
 from taskscope.pytest_plugin._searches import WITHOUT_LOOP, looking_not_for, looking_only_for
-from taskscope.pytest_plugin._settings import Settings, expected_leaks
+from taskscope.pytest_plugin._settings import Expected, Settings
 
 if TYPE_CHECKING:
     from taskscope._closing import Claims
@@ -56,7 +57,13 @@ class TestRun:
     __test__ = False
 
     def __init__(
-        self, item: pytest.Function, settings: Settings, loops: Loops, fixtures: Collection[Owner], tell: Collect
+        self,
+        item: pytest.Function,
+        settings: Settings,
+        expected: Expected | None,
+        loops: Loops,
+        fixtures: Collection[Owner],
+        tell: Collect,
     ) -> None:
         self.item = item
         self.settings = settings
@@ -65,11 +72,12 @@ class TestRun:
         self._loops = loops
         self._fixtures = fixtures
         self._tell = tell
+        self._undo: list[Callable[[], object]] = []
         self._function: Any = item.obj
         self._case = item.instance if isinstance(item.instance, unittest.TestCase) else None
         self._has_own_loop = isinstance(self._case, unittest.IsolatedAsyncioTestCase)
         self._is_sync = False
-        self._expected = expected_leaks(item)
+        self._expected = expected
         self._seen: set[str] = set()
         self._thread = threading.get_ident()
         self._threads_before = {thread.ident for thread in threading.enumerate()}
@@ -82,32 +90,33 @@ class TestRun:
         """That of its scopes. Most tests that are no coroutine functions have none."""
         return self.settings.policy._replace(on_report=self._told)
 
-    @contextmanager
-    def wrapped(self, begin_example: Callable[[], None], end_example: Callable[[], None]) -> Generator[None]:
-        """Has the test's function run in a scope. What it has left outside of one is judged at the end.
+    def begin(
+        self, begin_example: Callable[[TestRun], None], end_example: Callable[[pytest.Item, TestRun], None]
+    ) -> None:
+        """Has the test's function run in a scope. `end` takes that back, also where this has raised.
 
         begin_example: called before every example of a property test.
         end_example: called after it. Raises where the test is to fail with this example.
         """
-        with ExitStack() as undo:
-            handle = handle_of(self._function)
-            function: Any = self._function if handle is None else handle.inner_test
-            is_async = inspect.iscoroutinefunction(function)
-            self._put_tag(undo, is_async=is_async)
-            if is_async and handle is None:
-                self._put_in_place(self._in_scope(function), undo)
-            elif handle is not None:
-                undo.callback(setattr, handle, "inner_test", function)
-                if is_async:
-                    handle.inner_test = async_example(self._in_scope(function), begin_example, end_example, self.time)
-                elif self._is_sync:
-                    begin = functools.partial(self._begin_sync_example, begin_example)
-                    handle.inner_test = example(function, begin, self._judge, end_example, self.time)
-            try:
-                yield
-            finally:
-                self._judge()
-                self.owner.let_go()
+        handle = handle_of(self._function)
+        function: Any = self._function if handle is None else handle.inner_test
+        is_async = is_coroutine_function(function)
+        self._put_tag(is_async=is_async)
+        if handle is not None:
+            begin = functools.partial(begin_example, self)
+            end = functools.partial(end_example, self.item, self)
+            self._put_in_examples(handle, function, begin, end, is_async=is_async)
+        elif is_async:
+            self._put_in_place(self._in_scope(function))
+
+    def end(self) -> None:
+        """Judges what the test has left outside of a scope, and leaves the test as it was."""
+        try:
+            self._judge()
+            self.owner.let_go()
+        finally:
+            while self._undo:
+                self._undo.pop()()
 
     def wrap_main(self, main: CoroutineFunction) -> CoroutineFunction:
         """What a test that is no coroutine function has run, watched. What it leaves is the test's, which goes on.
@@ -125,7 +134,6 @@ class TestRun:
             # What the test has started beside itself is no body of its: that it never ends can be what it is for.
             policy = policy._replace(watch=None, timeout=None)
 
-        @functools.wraps(main)
         async def in_scope(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
             backend = backend_here()
@@ -150,12 +158,14 @@ class TestRun:
         if self._policy.find is TASKS_ONLY or self.owner.searches.loops():
             return main
 
-        @functools.wraps(main)
         async def beginning(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
             self.owner.begin_search()
-            with tagged(self.owner):  # its `asyncSetUp`, which runs in a context that was made before
+            token = put_tag(self.owner)  # its `asyncSetUp`, which runs in a context that was made before
+            try:
                 return await main(*args, **kwargs)
+            finally:
+                take_tag_back(token)
 
         return beginning
 
@@ -170,6 +180,10 @@ class TestRun:
             if names:
                 expected.append(leak)
         return tuple(expected), tuple(leak for leak in leaks if leak not in expected)
+
+    def is_uneventful(self) -> bool:
+        """Whether it has ended as any test does of which there is nothing to tell."""
+        return self.ended_early is None and self._expected is None and self.own_failure() is None
 
     def expected_but_absent(self) -> list[str]:
         """What is wrong with a test that has not left what it says it does."""
@@ -197,33 +211,50 @@ class TestRun:
         except BaseException:
             vars(self.item)["_excinfo"] = [pytest.ExceptionInfo.from_current()]
 
-    def _put_in_place(self, function: CoroutineFunction, undo: ExitStack) -> None:
+    def _put_in_place(self, function: CoroutineFunction) -> None:
         """Has the test run another function."""
         item: Any = self.item
         if self._case is None:
-            undo.callback(setattr, item, "obj", item.obj)
+            self._undo.append(functools.partial(setattr, item, "obj", item.obj))
             item.obj = function
             return
         # unittest takes the method from the test case, where it is not of its own
         name = item.originalname or item.name
         setattr(self._case, name, function)
-        undo.callback(delattr, self._case, name)
+        self._undo.append(functools.partial(delattr, self._case, name))
+
+    def _put_in_examples(
+        self, handle: Any, function: Any, begin: Callable[[], None], end: Callable[[], None], *, is_async: bool
+    ) -> None:
+        """The same for a property test, of which each example runs another one."""
+        self._undo.append(functools.partial(setattr, handle, "inner_test", function))
+        if is_async:
+            handle.inner_test = async_example(self._in_scope(function), begin, end, self.time)
+        elif self._is_sync:
+            begin_sync = functools.partial(self._begin_sync_example, begin)
+            handle.inner_test = example(function, begin_sync, self._judge, end, self.time)
 
     def _begin_sync_example(self, begin_example: Callable[[], None]) -> None:
         begin_example()
         self.owner.begin_search_outside()  # again, for what is judged is not looked for any more
 
     def _judge(self) -> None:
-        with self.time.spent():
+        if self.owner.is_empty():
+            return
+        began = time.perf_counter()
+        try:
             claims = ClaimsOf(lambda: self._fixtures, instance=self.item.instance)
             judge_from_outside(self.owner, claims, self._tell)
+        finally:
+            self.time.add_since(began)
 
-    def _put_tag(self, undo: ExitStack, *, is_async: bool) -> None:
+    def _put_tag(self, *, is_async: bool) -> None:
         self._is_sync = not is_async and not self._has_own_loop
         if self._is_sync:
-            undo.callback(self._loops.patch_trio())
+            self._undo.append(self._loops.patch_trio())
             self.owner.begin_search_outside()
-        undo.enter_context(tagged(self.owner if self._is_sync or self._has_own_loop else None))
+        token = put_tag(self.owner if self._is_sync or self._has_own_loop else None)
+        self._undo.append(functools.partial(take_tag_back, token))
 
     def _in_scope(self, function: CoroutineFunction) -> CoroutineFunction:
         @functools.wraps(function)
@@ -254,7 +285,8 @@ class TestRun:
     ) -> Any:
         """heir: who answers for what is spawned from the scope's context when it has ended."""
         __tracebackhide__ = True
-        with ExitStack() as closing:
+        ended: float | None = None
+        try:
             async with scope:
                 table = scope._table  # pyright: ignore[reportPrivateUsage]
                 if table.parent is None:
@@ -262,7 +294,10 @@ class TestRun:
                 try:
                     return await function(*args, **kwargs)
                 finally:
-                    closing.enter_context(self.time.spent())
+                    ended = time.perf_counter()
+        finally:
+            if ended is not None:
+                self.time.add_since(ended)
 
     def _claims(self, values: Mapping[str, Any]) -> ClaimsOf:
         mine = [] if self._case is None else [self.owner]
@@ -284,4 +319,4 @@ class TestRun:
 
 def _is_async(main: Any) -> bool:
     """Whether it is a coroutine function, also where a partial or a wrapper of AnyIO's is round it."""
-    return inspect.iscoroutinefunction(main) or inspect.iscoroutinefunction(inspect.unwrap(main))
+    return is_coroutine_function(main) or inspect.iscoroutinefunction(inspect.unwrap(main))
