@@ -311,12 +311,12 @@ def test_no_code_of_a_users_is_run() -> None:
 
 def test_nothing_is_walked_as_long_as_nothing_is_pending(tmp_path: Path) -> None:
     conftest = """
-        from taskscope.pytest_plugin import _claims, _owners
+        from taskscope.pytest_plugin import _claiming, _named
 
         def walk(*arguments):
             raise AssertionError("there was a walk")
 
-        _claims.first_reaching = _owners.named_by = walk
+        _claiming.first_reaching = _named.named_by = walk
         """
     tests = """
         import asyncio

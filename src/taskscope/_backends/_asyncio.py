@@ -10,11 +10,9 @@ from collections.abc import Awaitable, Callable, Container, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context
 from functools import partial
-from typing import Any, Final, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 from taskscope._backends import _watchdog
-from taskscope._backends._anyio import is_shielded, spare_siblings
-from taskscope._backends._asyncio_clock import AsyncioClock
 from taskscope._backends._cycles import cancel_by_waking, cancel_here
 from taskscope._backends._factory import LoopTracking, tracking_of
 from taskscope._backends._ownership import all_tasks as all_tasks
@@ -24,8 +22,11 @@ from taskscope._backends._watchdog import call_in, release, start_thread, watchd
 from taskscope._backends._watchdog import one_turn as one_turn
 from taskscope._diagnosis.awaitables import UNKNOWN, waiter_of
 from taskscope._diagnosis.awaitables import is_done as is_future_done
-from taskscope._report import Outcome
 from taskscope._table import AnyTask, TaskTable
+
+if TYPE_CHECKING:
+    from taskscope._backends._asyncio_clock import AsyncioClock
+    from taskscope._report import Outcome
 
 T = TypeVar("T")
 
@@ -120,6 +121,8 @@ def cancel(task: AnyTask, host: AnyTask) -> tuple[bool, int]:
 
     A task that awaits the host passes its cancellation on to it. That is our own doing and is taken back.
     """
+    from taskscope._backends._anyio import spare_siblings
+
     before = host.cancelling()
     spare_siblings(task)
     delivered = _cancel(task)
@@ -147,11 +150,13 @@ def _cancel(task: AnyTask) -> bool:
 
 
 def is_out_of_reach(task: AnyTask) -> bool:
+    from taskscope._backends._anyio import is_shielded
+
     return is_shielded(task)
 
 
 def why_immune(task: AnyTask) -> str | None:
-    return "it is inside a shielded cancel scope, which no cancel reaches" if is_shielded(task) else None
+    return "it is inside a shielded cancel scope, which no cancel reaches" if is_out_of_reach(task) else None
 
 
 def cancel_without_waiting(task: AnyTask) -> None:
@@ -234,6 +239,8 @@ def protected(work: Coroutine[Any, Any, T]) -> Awaitable[T]:
 
 
 def new_clock() -> AsyncioClock:
+    from taskscope._backends._asyncio_clock import AsyncioClock
+
     return AsyncioClock(running_loop())
 
 

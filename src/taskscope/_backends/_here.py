@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import Final
 
 from taskscope._backends import _asyncio
 from taskscope._backends._backend import Backend
 
-# None until somebody has imported Trio: every scope asks, and an import is slow also where there is nothing to do.
+# Where Trio has its running task. Every scope asks.
+_TRIO_RUN: Final = "trio._core._run"
+
+# None until it is needed: an import is slow also where there is nothing to do.
 _trio: Backend | None = None
 
 
@@ -38,13 +42,13 @@ def backend_of_task(task: object) -> Backend | None:
 
 def running_trio() -> Backend | None:
     """Trio's backend where a task of Trio's runs; None elsewhere, also in a host loop's part of a guest run."""
-    trio = _imported_trio()
-    return trio if trio is not None and trio.current_task() is not None else None
+    context = getattr(sys.modules.get(_TRIO_RUN), "GLOBAL_RUN_CONTEXT", None)
+    # While Trio is being imported it starts a process of its own, for which a scope can be asked whose it is.
+    return None if getattr(context, "task", None) is None else _imported_trio()
 
 
 def _imported_trio() -> Backend | None:
     global _trio
-    # While Trio is being imported it starts a process of its own, for which a scope can be asked whose it is.
     if _trio is None and hasattr(sys.modules.get("trio"), "run"):
         from taskscope._backends import _trio as found
 

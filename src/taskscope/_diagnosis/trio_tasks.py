@@ -15,9 +15,14 @@ _NESTED: Final = 16
 
 
 def is_trio_task(obj: object) -> bool:
-    """Whether an object is a task of Trio's. No class can be derived from that one."""
+    """Whether an object is a task of Trio's."""
+    return is_class_of_trio_tasks(type(obj))
+
+
+def is_class_of_trio_tasks(kind: type) -> bool:
+    """Whether it is the class of Trio's tasks. No other can be derived from that."""
     module = sys.modules.get(_RUN)
-    return module is not None and type(obj) is vars(module).get("Task")
+    return module is not None and kind is vars(module).get("Task")
 
 
 def name_of(task: object) -> str:

@@ -19,8 +19,6 @@ from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._policy import TASKS_ONLY
 from taskscope._scope import TaskScope
 from taskscope._table import AnyTask, TaskTable, set_tag, tag
-from taskscope.pytest_plugin._enders import class_cleanups, enders_of_case, enders_of_fixture
-from taskscope.pytest_plugin._named import named_by, with_namespace
 from taskscope.pytest_plugin._searches import Searches
 from taskscope.pytest_plugin._settings import Settings
 
@@ -159,11 +157,16 @@ class Owner:
 
     def starts(self) -> list[object]:
         """Where a walk begins that looks for what is this owner's."""
+        from taskscope.pytest_plugin._named import with_namespace
+
         values = [part for value in self.values for part in with_namespace(value)]
         return [*values, *self.pending()] if self.case is None else [self.case, *values, *self.pending()]
 
     def named(self) -> list[object]:
         """Where else it begins: at what its code names. To find that takes longer than most walks."""
+        from taskscope.pytest_plugin._enders import class_cleanups, enders_of_case, enders_of_fixture
+        from taskscope.pytest_plugin._named import named_by
+
         if self.case is not None:
             return named_by(enders_of_case(self.case))
         test_class = self._test_class()

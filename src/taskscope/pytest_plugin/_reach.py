@@ -8,16 +8,19 @@ import sys
 import types
 import weakref
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 from taskscope._diagnosis.awaitables import FUTURES, TASKS, UNKNOWN, done_callbacks, field_of, fields
 from taskscope._diagnosis.opaque import class_of, package_of
 from taskscope._diagnosis.stops import STOPS
-from taskscope._diagnosis.tasks import coroutine_of, is_task
-from taskscope._diagnosis.trio_tasks import is_trio_task
+from taskscope._diagnosis.tasks import coroutine_of
+from taskscope._diagnosis.trio_tasks import is_class_of_trio_tasks
 
 T = TypeVar("T")
+
+# Gives what an object holds.
+_Way = Callable[[Any], Iterable[object]]
 
 OBJECTS: Final = 100_000
 """Objects that one walk comes to. What lies further is not found."""
@@ -33,8 +36,6 @@ ATOMS: Final = 10
 
 TURN: Final = 100
 """References that a walk looks at before it is another one's turn."""
-
-_NOTHING: Final = 0  # no object's id
 
 _ATOMS: Final[frozenset[type]] = frozenset({str, bytes, int, float, complex, bool, type(None)})
 
@@ -112,15 +113,16 @@ def first_reaching(
             standing_for.setdefault(each, []).append(target)
     found: dict[T, Any] = {}
     met: dict[int, Any] = dict.fromkeys(avoid)
-    stops: dict[type, bool] = {}
-    ahead = [(name, _walk(name, starts, met, stops, objects)) for name, starts in sources]
+    ways: dict[type, _Way | None] = {}
+    ahead = [(name, _walk(name, starts, met, ways, objects)) for name, starts in sources]
     while ahead and len(found) < len(targets):
         for name, walk in list(ahead):
-            turn = list(islice(walk, TURN))
-            if not turn:
+            turn = next(walk, None)
+            if turn is None:
                 ahead.remove((name, walk))
-            for each in turn:
-                for target in standing_for.get(each, ()):
+                continue
+            for each in standing_for.keys() & turn:
+                for target in standing_for[each]:
                     found.setdefault(target, name)
         if further is None:
             continue
@@ -134,38 +136,44 @@ def first_reaching(
 
 
 def _walk(
-    name: Any, starts: Iterable[object], met: dict[int, Any], stops: dict[type, bool], objects: int
-) -> Iterator[int]:
-    """Goes along references, nearest things first, and yields for each the id of what it comes to there, if it is new.
+    name: Any, starts: Iterable[object], met: dict[int, Any], ways: dict[type, _Way | None], objects: int
+) -> Iterator[list[int]]:
+    """Goes along references, nearest things first, and yields after each turn the ids of what it has come to in it.
 
     Of classes, too: no walk goes through one, but tasks can be theirs.
 
     met: ids of what any walk has come to, where no other need go, each with whose walk that was.
-    stops: whether walks stop at objects of a class, as far as that has been asked.
+    ways: how walks go on from objects of a class, as far as that has been asked.
     """
-    came_to: list[object] = []
+    came_to: list[tuple[_Way, object]] = []
     left = objects * REFERENCES * ATOMS
-    for held in chain([starts], map(_referents, came_to)):  # which grows meanwhile
+    turn: list[int] = []
+    looked_at = 0
+    for held in chain([starts], (way(each) for way, each in came_to)):  # which grows meanwhile
         for obj in held:
             kind = class_of(obj)
             is_atom = kind in _ATOMS
             left -= 1 if is_atom else ATOMS
             if left < 0 or len(came_to) >= objects:
+                yield turn
                 return
             if is_atom:
                 continue
-            is_stop = stops.get(kind)
-            if is_stop is None:
-                is_stop = stops[kind] = _is_stop(kind)
-            if not is_stop and id(obj) not in met:
+            if kind not in ways:
+                ways[kind] = _way_through(kind)
+            way = ways[kind]
+            if way is not None and id(obj) not in met:
                 met[id(obj)] = name
-                came_to.append(obj)
-                yield id(obj)
+                came_to.append((way, obj))
+                turn.append(id(obj))
             elif issubclass(kind, type):
                 met.setdefault(id(obj), name)
-                yield id(obj)
-            else:
-                yield _NOTHING
+                turn.append(id(obj))
+            looked_at += 1
+            if looked_at == TURN:
+                yield turn
+                turn, looked_at = [], 0
+    yield turn
 
 
 def _is_stop(kind: type) -> bool:
@@ -195,28 +203,54 @@ def _is_logger(kind: type) -> bool:
     return _name(kind) in _LOGGERS and package_of(kind) == "logging"
 
 
-def _referents(obj: Any) -> Iterable[object]:
-    """What an object holds, as far as a walk goes on there. Nothing of a user's code is called."""
-    kind = class_of(obj)
+def _way_through(kind: type[Any]) -> _Way | None:
+    """What gives all that an object of a class holds, as far as a walk goes on there. None where it stops.
+
+    Nothing of a user's code is called.
+    """
+    if _is_stop(kind):
+        return None
     if kind is types.FunctionType:
-        # Not its globals: they are its module.
-        return [obj.__closure__, obj.__defaults__, obj.__kwdefaults__, obj.__dict__]
+        return _held_by_function
     if kind in _WEAK:
-        return _alive_in(obj)
-    if is_trio_task(obj):
-        # Not its nursery and the like, which lead to those that it runs beside.
-        return [coroutine_of(obj), _held(obj, "_child_nurseries")]
-    if is_task(obj):
-        return [coroutine_of(obj)]
+        return _alive_in
+    if is_class_of_trio_tasks(kind):
+        return _held_by_trio_task
+    if issubclass(kind, TASKS):
+        return _held_by_task
     if kind is _GATHERING:
-        return [obj._children]
+        return _gathered_by
     if issubclass(kind, FUTURES):
-        return _given_to_future(obj)
+        return _given_to_future
     if _is_nursery(kind):
-        return [_held(obj, "_children")]
-    if issubclass(kind, _TASK_GROUP):
-        return [value for name, value in fields(obj).items() if name != _PARENT_TASK]
-    return gc.get_referents(obj)
+        return _children_of_nursery
+    return _held_by_group if issubclass(kind, _TASK_GROUP) else gc.get_referents
+
+
+def _held_by_function(function: Any) -> Iterable[object]:
+    # Not its globals: they are its module.
+    return [function.__closure__, function.__defaults__, function.__kwdefaults__, function.__dict__]
+
+
+def _held_by_trio_task(task: object) -> Iterable[object]:
+    # Not its nursery and the like, which lead to those that it runs beside.
+    return [coroutine_of(task), _held(task, "_child_nurseries")]
+
+
+def _held_by_task(task: object) -> Iterable[object]:
+    return [coroutine_of(task)]
+
+
+def _gathered_by(future: Any) -> Iterable[object]:
+    return [future._children]
+
+
+def _children_of_nursery(nursery: object) -> Iterable[object]:
+    return [_held(nursery, "_children")]
+
+
+def _held_by_group(group: object) -> Iterable[object]:
+    return [value for name, value in fields(group).items() if name != _PARENT_TASK]
 
 
 def _given_to_future(future: object) -> list[object]:

@@ -8,12 +8,10 @@ from typing import Any, final
 
 import pytest
 
-from taskscope.pytest_plugin._annotations import github_lines, is_on_github
 from taskscope.pytest_plugin._findings import Counts, Finding
 from taskscope.pytest_plugin._options import REPORT
 from taskscope.pytest_plugin._outcome import Outcomes
 from taskscope.pytest_plugin._settings import SettingsOfSession
-from taskscope.pytest_plugin._terminal import leaking, summary_lines
 from taskscope.pytest_plugin._values import report_file
 
 FORMAT_VERSION = 1
@@ -77,6 +75,11 @@ class Summary:
             self._counts.add(sent["counts"])
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if not self._is_anything_to_tell():
+            return
+        from taskscope.pytest_plugin._annotations import github_lines, is_on_github
+        from taskscope.pytest_plugin._terminal import leaking, summary_lines
+
         folder = self._config.invocation_params.dir
         lines = summary_lines(self._findings, self._unblamed, self._counts, self._idle_rules, folder)
         if self._not_written is not None:
@@ -87,6 +90,10 @@ class Summary:
             lines += github_lines(leaking(self._findings), self._config)
         for line in lines:
             terminalreporter.line(line)
+
+    def _is_anything_to_tell(self) -> bool:
+        counted = self._counts.late or self._counts.ignored
+        return bool(self._findings or counted or self._idle_rules or self._not_written)
 
     def _add_left_over(self, findings: list[Finding]) -> None:
         self._findings += findings

@@ -117,6 +117,8 @@ class TestRun:
         finally:
             while self._undo:
                 self._undo.pop()()
+            # It leads back here, and would leave the test's instance to the garbage collector.
+            vars(self).pop("_policy", None)
 
     def wrap_main(self, main: CoroutineFunction) -> CoroutineFunction:
         """What a test that is no coroutine function has run, watched. What it leaves is the test's, which goes on.
