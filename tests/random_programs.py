@@ -31,6 +31,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import hypothesis
 from holders import HOLDERS, PLACES, VARIABLE, Plain, Wake
@@ -39,9 +40,10 @@ from hypothesis import strategies as st
 from taskscope._backends import _asyncio
 from taskscope._backends._cycles import cancel_here
 from taskscope._backends._ownership import all_tasks
+from taskscope._diagnosis import reachability
 from taskscope._diagnosis.awaitables import UNKNOWN, is_done, waiter_of
 from taskscope._diagnosis.later import timers_after
-from taskscope._diagnosis.proof import Held
+from taskscope._diagnosis.proof import Held, Proof
 from taskscope._diagnosis.reachability import prove
 from taskscope._host import host_as_held
 
@@ -734,6 +736,16 @@ def others() -> list[asyncio.Task[Any]]:
     return [task for task in all_tasks() if task is not asyncio.current_task()]
 
 
+def check_searches_nearby(search: Callable[..., Proof], later: Any, stuck: Iterable[int]) -> None:
+    """Raises where a search that looks at little proves what one does not that looks at all."""
+    for widely, further in ((0, 0), (0, 1_000), (5, 10), (20, 0), (40, 1_000)):
+        with patch.multiple(reachability, NEARBY_LIMIT=further, OWN_OBJECTS=0):
+            nearby = set(search(later=later, widely=widely).stuck)
+        # A thread can have let go of something in between.
+        if not nearby <= set(stuck) and not nearby <= set(search(later=later).stuck):
+            raise FalseProofError(f"nearby ({widely}, {further}) more was proven than there is")
+
+
 async def run(program: Program, figures: Figures) -> None:
     with ExitStack() as stack:
         gc.disable()  # so that all of the program's objects are young when it comes to collecting
@@ -756,10 +768,12 @@ async def run(program: Program, figures: Figures) -> None:
         loop = asyncio.get_running_loop()
         later = timers_after(loop, loop.time() + FAR / 2)
         for_now = prove(tasks, [builder.table], host=host, held=held, later=later)
-        nearby = prove(tasks, [builder.table], host=host, held=held, later=later, nearby=True)
-        if not set(nearby.stuck) <= set(for_now.stuck) or for_now.timed & set(proof.stuck):
-            raise FalseProofError("nearby more was proven than there is, or a timer leads to what is stuck for good")
-        figures.stuck_nearby += len(nearby.stuck)
+        if for_now.timed & set(proof.stuck):
+            raise FalseProofError("a timer leads to what is stuck for good")
+        figures.stuck_nearby += len(prove(tasks, [builder.table], host=host, held=held, later=later, widely=20).stuck)
+        search_again = partial(prove, tasks, [builder.table], host=host, held=held)
+        check_searches_nearby(search_again, None, proof.stuck)
+        check_searches_nearby(search_again, later, for_now.stuck)
         figures.hosts += host is not None
         figures.stuck_hosts += host in proof.stuck
         await fire(program, wakes)

@@ -152,6 +152,10 @@ async def wait_with(kept: Any) -> None:
     await wait_for_own_event()
 
 
+async def wait_for_kept(event: asyncio.Event, kept: Any) -> None:
+    await event.wait()
+
+
 async def spawned(tasks: Tasks, coroutine: Coroutine[Any, Any, Any], **options: Any) -> None:
     tasks.append(asyncio.get_running_loop().create_task(coroutine, **options))
     del coroutine, options
@@ -1789,8 +1793,8 @@ def test_nothing_is_proven_where_dicts_of_objects_cannot_be_seen(run: Run, monke
     run(main)
 
 
-def nested(depth: int) -> list[Any]:
-    made: list[Any] = []
+def nested(depth: int, innermost: object = None) -> list[Any]:
+    made: list[Any] = [innermost]
     for _ in range(depth):
         made = [made]
     return made
@@ -1814,14 +1818,35 @@ def test_with_too_much_to_look_at_nothing_is_proven(run: Run, large: Callable[[]
 def test_with_too_much_behind_each_other_nothing_is_proven(run: Run) -> None:
     async def main() -> None:
         tasks: Tasks = []
-        kept = nested(reachability.VISITED_LIMIT + 1_000)
-        await spawned(tasks, wait_with(kept))
+        event = asyncio.Event()
+        kept = nested(reachability.VISITED_LIMIT + 1_000, event)
+        await spawned(tasks, wait_for_kept(event, kept))
+        del event
         proof = prove(tasks)
         assert proof.stuck == {} and proof.reason is not None and "more than" in proof.reason
-        while kept:  # piece by piece, or its end would go too deep
+        while kept[0]:  # piece by piece, or its end would go too deep
             kept = kept.pop()
+            if type(kept[0]) is asyncio.Event:
+                kept.clear()
+                break
         assert prove(tasks).stuck == {id(tasks[0]): ()}
         await end(tasks)
+
+    run(main)
+
+
+@pytest.mark.parametrize("behind", [[], [[] for _ in range(9_000)]], ids=["each other", "one"])
+def test_what_lies_far_away_and_is_not_in_its_way_is_not_looked_at(run: Run, behind: list[Any]) -> None:
+    async def main() -> None:
+        tasks: Tasks = []
+        kept = nested(reachability.VISITED_LIMIT + 1_000, behind)
+        await spawned(tasks, wait_with(kept))
+        proof = prove(tasks)
+        assert proof.stuck == {id(tasks[0]): ()}
+        assert proof.visited < 3 * reachability.NEARBY_LIMIT
+        await end(tasks)
+        while kept and kept is not behind:
+            kept = kept.pop()
 
     run(main)
 

@@ -48,12 +48,7 @@ def prove_while_host_waits(table: TaskTable, waited_for: object, seconds: float)
         return _proving_on_trio.prove_while_host_waits(table, waited_for)
     tasks = [task for task in table.pending() if backend.where_it_waits(task)]
     later = timers_later(running_loop(), seconds)
-    bookkeepers = [waited_for, table.host, *_coroutines(table.host)]
-    if later:  # mostly nobody but the timer has to do with the task, which is seen from nearby
-        proof = _within_budget(tasks, bookkeepers, table.host, later, nearby=True)
-        if len(proof.stuck) == len(tasks):
-            return proof
-    return _within_budget(tasks, bookkeepers, table.host, later)
+    return _within_budget(tasks, [waited_for, table.host, *_coroutines(table.host)], table.host, later)
 
 
 def prove_with_host(table: TaskTable, held: Held) -> Proof:
@@ -84,14 +79,12 @@ def _within_budget(
     bookkeepers: Iterable[object],
     host: AnyTask | None,
     later: Mapping[int, int] | None = None,
-    *,
-    nearby: bool = False,
 ) -> Proof:
     budget = backend.running_tracking().budget
     if not budget.has_any_left:
         return Proof({}, 0, "the scopes of this loop have used up the time for proofs")
     started = time.perf_counter()
-    proof = _prove(tasks, bookkeepers, opener=host, later=later, nearby=nearby)
+    proof = _prove(tasks, bookkeepers, opener=host, later=later)
     budget.spend(time.perf_counter() - started)
     return proof
 
@@ -103,14 +96,12 @@ def _prove(
     held: Held | None = None,
     opener: AnyTask | None = None,
     later: Mapping[int, int] | None = None,
-    *,
-    nearby: bool = False,
 ) -> Proof:
     """A proof is a gift, and no reason to fail where none can be had."""
     try:
         registries = [backend.running_tracking().ownership.aside, closers, *weak_books()]
         with untraced():
-            proof = prove(tasks, list(bookkeepers), registries, _own_types(), host, held, opener, later, nearby)
+            proof = prove(tasks, list(bookkeepers), registries, _own_types(), host, held, opener, later)
             return _believed(proof, opener, later)
     except Exception as error:
         return Proof({}, 0, f"the search failed: {type(error).__name__}: {error}")

@@ -41,7 +41,10 @@ VISITED_LIMIT: Final = 20_000
 """Objects that are looked at beyond the tasks' own. With more, nothing is proven."""
 
 NEARBY_LIMIT: Final = 1_000
-"""The same where only what is nearby is looked at."""
+"""The same where only what is nearby is looked at, and again for what that leads to."""
+
+FEW_TASKS: Final = 100
+"""With more of them what is nearby is not looked at first: all of it takes not much longer."""
 
 OWN_OBJECTS: Final = 30
 """How many objects a task may have as its own."""
@@ -77,7 +80,7 @@ def prove(
     held: Held | None = None,
     opener: Any = None,
     later: Mapping[int, int] | None = None,
-    nearby: bool = False,
+    widely: int | None = None,
 ) -> Proof:
     """The tasks of a list that nothing outside of them can wake.
 
@@ -97,13 +100,41 @@ def prove(
         groups and cancel scopes that it is in, but to leave them.
     later: ids of timers, and how many references to each wake nobody for as long as the proof is to hold. None: it is
         to hold for good.
-    nearby: whether only what is nearby is looked at, which takes a fraction of the time and proves less.
+    widely: how many objects are looked at whatever they are. Beyond them it is only what tasks and timers are made of,
+        which takes a fraction of the time and proves less. None: few at first, and all where these do not show that all
+        tasks are stuck. What tasks and their opener hold can lead to all of the program.
     """
     if FREE_THREADED:
         return Proof({}, 0, "reference counts are not exact on this build of Python")
     if not DICTS_CAN_BE_SEEN:
         return Proof({}, 0, "the dicts of objects cannot be seen on this build of Python")
-    search = _Search(tasks, bookkeepers, registries, own_types, host, held, opener, nearby)
+    if widely is None:
+        steps: tuple[int | None, ...] = (NEARBY_LIMIT, None) if len(tasks) <= FEW_TASKS else (None,)
+    else:
+        steps = (widely,)
+    registries = list(registries)
+    proof, is_whole = Proof({}, 0, None), False
+    for step in steps:  # from what is nearby to all
+        # What one search holds is gone before the next, or would be known to somebody outside.
+        proof, is_whole = _search(tasks, bookkeepers, registries, own_types, host, held, opener, later, step)
+        if is_whole or len(proof.stuck) == len(tasks):
+            break
+    return proof
+
+
+def _search(
+    tasks: list[Any],
+    bookkeepers: Sequence[object],
+    registries: Iterable[Any],
+    own_types: tuple[type, ...],
+    host: int | None,
+    held: Held | None,
+    opener: Any,
+    later: Mapping[int, int] | None,
+    widely: int | None,
+) -> tuple[Proof, bool]:
+    """A proof, and whether all that is reachable was looked at for it."""
+    search = _Search(tasks, bookkeepers, registries, own_types, host, held, opener, widely)
     collecting = gc.isenabled()
     gc.disable()  # or a finalizer could change what is being looked at
     try:
@@ -115,7 +146,7 @@ def prove(
     finally:
         if collecting:
             gc.enable()
-    return Proof(stuck, len(search.graph.objects), reason, timed)
+    return Proof(stuck, len(search.graph.objects), reason, timed), search.graph.is_whole
 
 
 class _Search:
@@ -128,7 +159,7 @@ class _Search:
         host: int | None,
         held: Held | None,
         opener: Any,
-        nearby: bool,
+        widely: int | None,
     ) -> None:
         self._tasks = tasks
         self._opener = 0 if opener is None else id(opener)
@@ -141,8 +172,8 @@ class _Search:
         if host is not None and self._coroutines:
             self._host_ids.add(host)
         self._known = callbacks_of((*registries_of_asyncio(), *registries_of_anyio(), *registries))
-        limit = (NEARBY_LIMIT if nearby else VISITED_LIMIT) + OWN_OBJECTS * len(tasks)
-        self.graph = Subgraph([tasks, self._outer.holders, *bookkeepers], own_types, limit, nearby=nearby)
+        limit = (VISITED_LIMIT if widely is None else widely + NEARBY_LIMIT) + OWN_OBJECTS * len(tasks)
+        self.graph = Subgraph([tasks, self._outer.holders], [*bookkeepers], own_types, limit, widely=widely)
 
     def stuck(self) -> dict[int, tuple[int, ...]]:
         if not self._outer.units:

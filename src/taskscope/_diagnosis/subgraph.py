@@ -14,17 +14,20 @@ import sys
 import types
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, cast, final
 
 from taskscope._diagnosis.anyio_scopes import registry_of_anyio, state_of
 from taskscope._diagnosis.awaitables import TASKS
 from taskscope._diagnosis.hidden_dicts import DICTS_ARE_HIDDEN, address_of_dict, dict_of, may_hide_dict
-from taskscope._diagnosis.opaque import class_of, is_transparent, package_of
+from taskscope._diagnosis.opaque import class_of, is_transparent, module_of, package_of
 
 # Classes are known by their ids: a metaclass can have an `__eq__` and a `__hash__` of its own.
 _CONTAINERS: Final = frozenset(map(id, (dict, list, set)))
+
+# What refers to more than this is not even looked at for what is known already.
+_LARGEST: Final = 10_000
 
 # Never walked through: alive by nature, or on the way to the whole heap.
 _ALIVE: Final = (types.ModuleType, type, types.CodeType, asyncio.AbstractEventLoop)
@@ -47,7 +50,10 @@ _FRAME: Final = id(types.FrameType)
 _REFERENCE: Final = id(weakref.ref)
 
 # Of their classes are tasks and timers, and all between. What a user calls so as well makes a longer walk.
-_PLUMBING: Final = frozenset({"builtins", "asyncio", "_asyncio", "functools", "_contextvars", "anyio"})
+_PLUMBING: Final = frozenset({"builtins", "asyncio", "_asyncio", "functools", "_contextvars", "anyio", "taskscope"})
+
+# Where scopes of the plugin come from: their tests lead to all that pytest has.
+_LEADS_TO_PYTEST: Final = "taskscope.pytest_plugin."
 
 Adjust = Callable[[Any, list[Any]], list[Any]]
 
@@ -71,6 +77,7 @@ class Subgraph:
         position: Their places, by their ids; -1 for what is not walked through.
         targets, ends: The places of what each object refers to, all in one list: those of object n end at `ends[n]`.
         bookkeepers: Ids of the objects that hold tasks only to keep books of them.
+        is_whole: Whether all that is reachable is here.
         opaque: Ids of the classes of objects that C code may know without a reference to them.
         weak_kinds: Ids of the classes of weak references.
         outside: How many references there are to each object beside those from other objects here.
@@ -80,24 +87,28 @@ class Subgraph:
 
     def __init__(
         self,
+        seeds: list[object],
         bookkeepers: list[object],
         own_types: Iterable[type],
         limit: int,
         beyond: Iterable[int] = (),
         adjust: Mapping[int, Adjust] | None = None,
-        nearby: bool = False,
+        widely: int | None = None,
     ) -> None:
         """
-        bookkeepers: where to begin. The list is cleared by `walk`: it would be a holder itself.
+        seeds: where to begin. They are bookkeepers as well.
+        bookkeepers: where to begin, too. Both lists are cleared by `walk`: they would be holders themselves.
         own_types: whatever is of these types is a bookkeeper, with the lists, dicts and sets that are its attributes.
         limit: how many objects are looked at before `walk` gives up.
         beyond: ids of objects that are not walked through.
         adjust: for classes, by their ids: what their objects are to be taken to refer to, given such an object and what
             the collector says of it.
-        nearby: whether to walk only through what tasks and timers are made of, and not through objects of a user's,
-            which lead to all of the program. What these refer to counts as referred to from outside.
+        widely: after how many objects to walk only through what tasks and timers are made of, and not through a user's
+            own, which lead to all of the program; nor is it walked through these from the bookkeepers, and beyond the
+            limit nothing more is looked at. What was not walked through counts as outside. None: all is looked at, or
+            nothing where that is more than the limit.
         """
-        self.bookkeepers = set(map(id, bookkeepers))
+        self.bookkeepers = {*map(id, seeds), *map(id, bookkeepers)}
         self.position: dict[int, int] = {}
         self.objects: list[object] = []
         self.targets: list[int] = []
@@ -107,15 +118,16 @@ class Subgraph:
         self.outside: list[int] = []
         self.weak: list[int] = []
         self.ways: dict[int, list[int]] = {}
-        self._seeds = bookkeepers
+        self._seeds = seeds
+        self._late_seeds = bookkeepers
         self._own_types = frozenset(map(id, own_types))
         self._limit = limit
         self._trail: list[int] = []
-        self._walked: set[int] = set()
+        self._walked: dict[int, type[Any]] = {}
         self._passed = set(_ATOMS)
         self._beyond = frozenset(beyond)
         self._adjust = adjust or {}
-        self._nearby = nearby
+        self._widely = widely
         borrowing = GENERATORS if _BORROWS else ()
         self._special = {_DICT, _FRAME, _REFERENCE, *self._own_types, *self._adjust, *borrowing}
         self._dicts: dict[int, int] = {}
@@ -124,6 +136,10 @@ class Subgraph:
         self._references: list[int] = []
         self._registry = registry_of_anyio()
         self._states: dict[int, int] = {}
+        self.is_whole = True
+        self._is_narrow = False
+        if widely == 0:
+            self._narrow()
 
     def walk(self) -> str | None:
         """Collects what is reachable and who refers to whom. Returns why that failed, None where it did not."""
@@ -132,17 +148,20 @@ class Subgraph:
         position.update(dict.fromkeys(map(id, map(_globals, modules)), _NOWHERE))
         position.update(dict.fromkeys(map(id, _SHARED), _NOWHERE))
         position.update(dict.fromkeys(self._beyond, _NOWHERE))
-        for seed in self._seeds:
-            if id(seed) not in position and self._walks_through(type(seed)):
-                position[id(seed)] = len(objects)
-                objects.append(seed)
-        self._seeds.clear()
-        seed = None
+        self._begin_at(self._seeds)
+        if self._widely is None:
+            self._begin_at(self._late_seeds)
         place_of, walked, passed, special, mark = position.get, self._walked, self._passed, self._special, id(_MARK[0])
-        for obj in objects:  # which grow meanwhile
+        for obj in itertools.chain(objects, self._from_bookkeepers()):  # which grow meanwhile
             refs = gc.get_referents(obj)
+            if self._widely is not None and len(objects) > self._widely and not self._is_narrow:
+                self._narrow()
+            is_closed = False
             if len(objects) + len(refs) > self._limit and not self._keeps_books(obj):
-                return f"more than {self._limit:,} objects are reachable from the tasks"
+                self.is_whole = False
+                if self._widely is None or len(refs) > _LARGEST:
+                    return f"more than {self._limit:,} objects are reachable from the tasks"
+                is_closed = not _is_indivisible(class_of(obj))
             keys = list(map(id, refs))
             trail += keys
             trail.append(mark)
@@ -152,7 +171,7 @@ class Subgraph:
             for ref, key, place in zip(refs, keys, map(place_of, keys)):  # noqa: B905 - it would cost a fifth of the time
                 if place is None:
                     kind = id(class_of(ref))
-                    if kind in passed or (kind not in walked and not self._walks_through(class_of(ref))):
+                    if kind in passed or is_closed or (kind not in walked and not self._walks_through(class_of(ref))):
                         continue
                     place = position[key] = len(objects)
                     objects.append(ref)
@@ -161,6 +180,34 @@ class Subgraph:
                 targets.append(place)
             ends.append(len(targets))
         return None
+
+    def _begin_at(self, seeds: list[object]) -> None:
+        for seed in seeds:
+            if id(seed) not in self.position and self._walks_through(type(seed)):
+                self.position[id(seed)] = len(self.objects)
+                self.objects.append(seed)
+        seeds.clear()
+
+    def _from_bookkeepers(self) -> Iterator[object]:
+        """The bookkeepers, and what they lead to, where that comes after all that the seeds lead to."""
+        if self._widely is None:
+            return
+        known = len(self.objects)
+        self._narrow()
+        self._begin_at(self._late_seeds)
+        yield from itertools.islice(self.objects, known, None)
+
+    def _narrow(self) -> None:
+        """From here on only what tasks and timers are made of is walked through, if it is not here already."""
+        self._is_narrow = True
+        self.is_whole = False
+        for key, kind in list(self._walked.items()):
+            if not self._is_walked_when_narrow(kind):
+                del self._walked[key]
+                self._passed.add(key)
+
+    def _is_walked_when_narrow(self, kind: type[Any]) -> bool:
+        return id(kind) in self._own_types or issubclass(kind, TASKS) or package_of(kind) in _PLUMBING
 
     def _keeps_books(self, obj: object) -> bool:
         return id(obj) in self.bookkeepers or id(class_of(obj)) in self._own_types
@@ -173,10 +220,11 @@ class Subgraph:
         if issubclass(kind, _ALIVE):
             self._passed.add(id(kind))
             return False
-        if self._nearby and id(kind) not in self._own_types and not _is_plumbing(kind):
+        is_plugins = (module_of(kind) or "").startswith(_LEADS_TO_PYTEST)
+        if is_plugins or (self._is_narrow and not self._is_walked_when_narrow(kind)):
             self._passed.add(id(kind))
             return False
-        self._walked.add(id(kind))
+        self._walked[id(kind)] = kind
         if not is_transparent(kind):
             self.opaque.add(id(kind))
         elif issubclass(kind, weakref.ref):
@@ -306,8 +354,12 @@ def _are_the_same(objects: list[object], ids: list[int]) -> bool:
     return len(objects) == len(ids) and all(map(operator.eq, map(id, objects), ids))
 
 
-def _is_plumbing(kind: type[Any]) -> bool:
-    return issubclass(kind, TASKS) or package_of(kind) in _PLUMBING
+def _is_indivisible(kind: type[Any]) -> bool:
+    """Whether of what an object of this class refers to none may be missed.
+
+    Who has a generator's frame, or the `__dict__` of an object, has what these refer to, and no reference shows it.
+    """
+    return id(kind) in GENERATORS or issubclass(kind, TASKS) or may_hide_dict(kind)
 
 
 def _is_module(obj: object) -> bool:

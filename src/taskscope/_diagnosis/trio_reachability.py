@@ -118,6 +118,7 @@ class _Search:
         beyond += [id(self._runner), *(key for key in map(id, self._runner.tasks) if key not in inside)]
         self.graph = Subgraph(
             [tasks, self._parents, self._entered, books_of(tasks), *bookkeepers],
+            [],
             own_types,
             VISITED_LIMIT + OWN_OBJECTS * len(tasks),
             beyond,
