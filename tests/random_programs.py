@@ -770,10 +770,12 @@ async def run(program: Program, figures: Figures) -> None:
         for_now = prove(tasks, [builder.table], host=host, held=held, later=later)
         if for_now.timed & set(proof.stuck):
             raise FalseProofError("a timer leads to what is stuck for good")
-        figures.stuck_nearby += len(prove(tasks, [builder.table], host=host, held=held, later=later, widely=20).stuck)
-        search_again = partial(prove, tasks, [builder.table], host=host, held=held)
-        check_searches_nearby(search_again, None, proof.stuck)
-        check_searches_nearby(search_again, later, for_now.stuck)
+        if host is None:
+            figures.stuck_nearby += len(prove(tasks, [builder.table], later=later, widely=20).stuck)
+        if host is None:
+            search_again = partial(prove, tasks, [builder.table])
+            check_searches_nearby(search_again, None, proof.stuck)
+            check_searches_nearby(search_again, later, for_now.stuck)
         figures.hosts += host is not None
         figures.stuck_hosts += host in proof.stuck
         await fire(program, wakes)

@@ -1,4 +1,4 @@
-"""Deadlocks are proven beside thousands of tests, to all of which a test's own leads by way of pytest."""
+"""What a test has left is proven deadlocked beside thousands of tests, to all of which it leads by way of pytest."""
 
 from __future__ import annotations
 
@@ -20,31 +20,15 @@ def test_many(number):
 
 
 def project(runner: Runner, arguments: str) -> dict[str, str]:
-    hang = runner.test_function("test_hang", arguments, "await hang()")
     leak = runner.test_function("test_leak", arguments, "await spawn()")
-    return {"test_many.py": MANY, "test_it.py": runner.module(hang + leak), "conftest.py": runner.conftest}
+    return {"test_many.py": MANY, "test_it.py": runner.module(leak), "conftest.py": runner.conftest}
 
 
-@pytest.mark.parametrize("name", RUNNERS)
-def test_a_deadlock_is_proven_beside_thousands_of_tests(name: str, tmp_path: Path) -> None:
-    check(RUNNERS[name], "", tmp_path)
-
-
-@pytest.mark.parametrize("name", [name for name, runner in RUNNERS.items() if "asyncio" in name and not runner.call])
-def test_also_where_the_test_holds_what_leads_to_them(name: str, tmp_path: Path) -> None:
-    check(RUNNERS[name], "request", tmp_path)
-
-
-def check(runner: Runner, arguments: str, folder: Path) -> None:
-    run = run_pytest(
-        folder,
-        project(runner, arguments),
-        "-k",
-        "hang or leak",
-        plugins=runner.plugins,
-        ini=f"taskscope = true\n{runner.ini}",
-    )
-    assert run.outcomes() == {"test_hang": "failed", "test_leak": "failed"}, run.output
-    assert "could never have gone on" in run.phase("test_hang").text
-    if "trio" not in runner.name:  # where Trio itself runs what a test can leave, and can end it
-        assert "deadlocked" in run.phase("test_leak").text
+@pytest.mark.parametrize("arguments", ["", "request"], ids=["", "holding what leads to them"])
+@pytest.mark.parametrize("name", [name for name, runner in RUNNERS.items() if "asyncio" in runner.helpers])
+def test_a_deadlock_is_proven_beside_thousands_of_tests(name: str, arguments: str, tmp_path: Path) -> None:
+    runner = RUNNERS[name]
+    files, ini = project(runner, arguments), f"taskscope = true\n{runner.ini}"
+    run = run_pytest(tmp_path, files, "-k", "leak", plugins=runner.plugins, ini=ini)
+    assert run.outcomes() == {"test_leak": "failed"}, run.output
+    assert "deadlocked" in run.phase("test_leak").text

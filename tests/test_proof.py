@@ -22,6 +22,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from conftest import Run
@@ -72,6 +73,15 @@ async def end(tasks: Tasks) -> None:
         await asyncio.wait([tasks.pop()], timeout=PATIENCE)
 
 
+def proven_from_nearby(tasks: Tasks) -> list[tuple[int, int]]:
+    """Of how many objects that are looked at, whatever they are and beyond, it took to prove that any task is stuck."""
+    found: list[tuple[int, int]] = []
+    for widely, further in itertools.product((0, 1, 2, 3, 5, 8, 13, 21, 34), (0, 8, 50)):
+        with patch.multiple(reachability, NEARBY_LIMIT=further, OWN_OBJECTS=0):
+            found += [(widely, further)] if prove(tasks, widely=widely).stuck else []
+    return found
+
+
 async def check_live(plant: Plant) -> None:
     """The task counts as live, and it is: it ends by itself."""
     tasks: Tasks = []
@@ -79,6 +89,7 @@ async def check_live(plant: Plant) -> None:
         wake = await plant(tasks, stack)
         assert tasks
         assert not proof_of(tasks).stuck
+        assert proven_from_nearby(tasks) == []
         wake()
         await asyncio.wait(tasks, timeout=PATIENCE)
         assert all(task.done() and not task.cancelled() for task in tasks)

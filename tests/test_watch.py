@@ -292,6 +292,44 @@ def test_a_timeout_round_the_scope_keeps_working(run: Run) -> None:
     run(main)
 
 
+class HomeMadeTimeout:
+    """Cancels the task that has entered it, as those of many libraries do."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.task = task
+        self.handle = asyncio.get_running_loop().call_later(self.seconds, self.task.cancel)
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.handle.cancel()
+        if kind is asyncio.CancelledError:
+            self.task.uncancel()
+            raise TimeoutError
+
+
+@pytest.mark.parametrize("number", [1, 60, 95])
+def test_who_holds_the_body_beside_a_lot_of_things_can_end_it(run_asyncio: Run, number: int) -> None:
+    async def worker(things: list[list[Any]], wake: asyncio.Future[None]) -> None:
+        await wake
+
+    async def main() -> None:
+        wake = asyncio.get_running_loop().create_future()
+        with pytest.raises(TimeoutError):
+            async with HomeMadeTimeout(0.3), TaskScope(watch=WATCH):
+                for _ in range(number):
+                    asyncio.create_task(worker([[] for _ in range(30)], wake))
+                try:
+                    await asyncio.get_running_loop().create_future()
+                finally:
+                    wake.set_result(None)
+
+    run_asyncio(main)
+
+
 def test_what_a_body_waits_for_from_outside_can_come(run: Run) -> None:
     async def main() -> None:
         event = asyncio.Event()

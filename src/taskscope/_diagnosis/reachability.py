@@ -101,25 +101,21 @@ def prove(
     later: ids of timers, and how many references to each wake nobody for as long as the proof is to hold. None: it is
         to hold for good.
     widely: how many objects are looked at whatever they are. Beyond them it is only what tasks and timers are made of,
-        which takes a fraction of the time and proves less. None: few at first, and all where these do not show that all
-        tasks are stuck. What tasks and their opener hold can lead to all of the program.
+        which takes a fraction of the time and proves less; not with a host. None: few at first, and all where these do
+        not show that all tasks are stuck. What tasks and their opener hold can lead to all of the program.
     """
     if FREE_THREADED:
         return Proof({}, 0, "reference counts are not exact on this build of Python")
     if not DICTS_CAN_BE_SEEN:
         return Proof({}, 0, "the dicts of objects cannot be seen on this build of Python")
-    if widely is None:
-        steps: tuple[int | None, ...] = (NEARBY_LIMIT, None) if len(tasks) <= FEW_TASKS else (None,)
-    else:
-        steps = (widely,)
-    registries = list(registries)
-    proof, is_whole = Proof({}, 0, None), False
-    for step in steps:  # from what is nearby to all
-        # What one search holds is gone before the next, or would be known to somebody outside.
-        proof, is_whole = _search(tasks, bookkeepers, registries, own_types, host, held, opener, later, step)
-        if is_whole or len(proof.stuck) == len(tasks):
-            break
-    return proof
+    look = partial(_search, tasks, bookkeepers, list(registries), own_types, host, held, opener, later)
+    # Of a host some references from outside are forgiven, so what holds it has to be known.
+    if widely is None and host is None and len(tasks) <= FEW_TASKS:
+        proof = look(NEARBY_LIMIT)
+        if len(proof.stuck) == len(tasks):
+            return proof
+    # What the one search has held is gone by now, or the other would find it known to somebody outside.
+    return look(widely)
 
 
 def _search(
@@ -132,8 +128,7 @@ def _search(
     opener: Any,
     later: Mapping[int, int] | None,
     widely: int | None,
-) -> tuple[Proof, bool]:
-    """A proof, and whether all that is reachable was looked at for it."""
+) -> Proof:
     search = _Search(tasks, bookkeepers, registries, own_types, host, held, opener, widely)
     collecting = gc.isenabled()
     gc.disable()  # or a finalizer could change what is being looked at
@@ -146,7 +141,7 @@ def _search(
     finally:
         if collecting:
             gc.enable()
-    return Proof(stuck, len(search.graph.objects), reason, timed), search.graph.is_whole
+    return Proof(stuck, len(search.graph.objects), reason, timed)
 
 
 class _Search:
@@ -298,7 +293,7 @@ class _Search:
                 own = scope
                 continue
             children = position.get(id(attribute(scope, "_child_scopes")))
-            if own is None or children is None or graph.outside[children] > 0:
+            if own is None or id(own) not in position or children is None or graph.outside[children] > 0:
                 return None
             return children, position[id(own)]
         return None

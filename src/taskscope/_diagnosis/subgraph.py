@@ -26,8 +26,11 @@ from taskscope._diagnosis.opaque import class_of, is_transparent, module_of, pac
 # Classes are known by their ids: a metaclass can have an `__eq__` and a `__hash__` of its own.
 _CONTAINERS: Final = frozenset(map(id, (dict, list, set)))
 
-# What refers to more than this is not even looked at for what is known already.
+# Where the walk goes on beyond the limit it is given up in the end, for some objects cannot be left out: at one with
+# more references than this, after so many references in all, and after so many times the limit.
 _LARGEST: Final = 10_000
+_MOST: Final = 100_000
+_FACTOR: Final = 2
 
 # Never walked through: alive by nature, or on the way to the whole heap.
 _ALIVE: Final = (types.ModuleType, type, types.CodeType, asyncio.AbstractEventLoop)
@@ -77,7 +80,6 @@ class Subgraph:
         position: Their places, by their ids; -1 for what is not walked through.
         targets, ends: The places of what each object refers to, all in one list: those of object n end at `ends[n]`.
         bookkeepers: Ids of the objects that hold tasks only to keep books of them.
-        is_whole: Whether all that is reachable is here.
         opaque: Ids of the classes of objects that C code may know without a reference to them.
         weak_kinds: Ids of the classes of weak references.
         outside: How many references there are to each object beside those from other objects here.
@@ -136,7 +138,6 @@ class Subgraph:
         self._references: list[int] = []
         self._registry = registry_of_anyio()
         self._states: dict[int, int] = {}
-        self.is_whole = True
         self._is_narrow = False
         if widely == 0:
             self._narrow()
@@ -158,8 +159,8 @@ class Subgraph:
                 self._narrow()
             is_closed = False
             if len(objects) + len(refs) > self._limit and not self._keeps_books(obj):
-                self.is_whole = False
-                if self._widely is None or len(refs) > _LARGEST:
+                is_too_much = len(refs) > _LARGEST or len(trail) > _MOST or len(objects) > _FACTOR * self._limit
+                if self._widely is None or is_too_much:
                     return f"more than {self._limit:,} objects are reachable from the tasks"
                 is_closed = not _is_indivisible(class_of(obj))
             keys = list(map(id, refs))
@@ -200,7 +201,6 @@ class Subgraph:
     def _narrow(self) -> None:
         """From here on only what tasks and timers are made of is walked through, if it is not here already."""
         self._is_narrow = True
-        self.is_whole = False
         for key, kind in list(self._walked.items()):
             if not self._is_walked_when_narrow(kind):
                 del self._walked[key]
@@ -220,7 +220,7 @@ class Subgraph:
         if issubclass(kind, _ALIVE):
             self._passed.add(id(kind))
             return False
-        is_plugins = (module_of(kind) or "").startswith(_LEADS_TO_PYTEST)
+        is_plugins = self._widely is not None and (module_of(kind) or "").startswith(_LEADS_TO_PYTEST)
         if is_plugins or (self._is_narrow and not self._is_walked_when_narrow(kind)):
             self._passed.add(id(kind))
             return False
