@@ -223,6 +223,23 @@ def test_who_has_come_to_hold_the_body_since_could_end_its_wait(
         kept.clear()
 
 
+@pytest.mark.parametrize("is_kept", [True, False], ids=["kept by another", "its own alone"])
+def test_that_the_body_has_its_task_makes_no_room_for_somebody_else(run_asyncio: Run, is_kept: bool) -> None:
+    async def main() -> None:
+        me = asyncio.current_task()
+        with pytest.raises(ScopeTimeoutError if is_kept else DeadlockError):
+            async with TaskScope(watch=WATCH, timeout=TIMEOUT):
+                if is_kept:
+                    kept.append(me)
+                await hang()
+        del me
+
+    try:
+        run_asyncio(main)
+    finally:
+        kept.clear()
+
+
 async def under_a_timeout() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(5 * WATCH):

@@ -239,8 +239,9 @@ class _Search:
             cut.add(into_host)
         reached = set(alive)
         holders = outside[position[self._host]] if self._host in self._host_ids else 0
+        forgiven = self._references_of_runner()
         while True:
-            if not alive and holders > self._held.references:
+            if not alive and holders > forgiven:
                 alive += host - reached  # somebody has come to hold it who might do anything
                 reached |= host
             if not alive:
@@ -274,6 +275,16 @@ class _Search:
             return False
         number = count_strange_references(graph.objects[position[self._host or 0]], self._known, graph.position)
         return number is not None and number <= self._held.weak_references
+
+    def _references_of_runner(self) -> int:
+        """How many references to a host from outside were there when its body began.
+
+        Its own variables counted as well then. By now they are known to be its own, and leave room for nobody else.
+        """
+        position = self.graph.position
+        host = position.get(self._host or 0, -1)
+        coroutines = [position[key] for key in self._coroutines if key in position]
+        return self._held.references - sum(self.graph.targets_of(place).count(host) for place in coroutines)
 
     def _frames_held_as_before(self) -> set[int]:
         places = [self.graph.position.get(frame) for frame in self._frames]
