@@ -162,3 +162,36 @@ def test_the_collector_is_left_as_it_was(run: Run) -> None:
 def test_without_the_plugin_these_tests_pass_too(tmp_path: Path) -> None:
     run = run_pytest(tmp_path, FILES, plugins=("asyncio",), ini=INI, report=False)
     assert set(run.outcomes().values()) == {"passed"}, run.output
+
+
+GARBAGE = """
+import asyncio
+import gc
+import pytest
+
+async def main():
+    await asyncio.create_task(asyncio.sleep(0))
+
+def setup_module():
+    gc.collect()
+    gc.disable()
+
+@pytest.mark.parametrize("number", range(5))
+async def test_async(number):
+    await main()
+
+@pytest.mark.parametrize("number", range(5))
+def test_sync(number):
+    asyncio.run(main())
+
+def test_none_is_left():
+    left = [type(thing).__name__ for thing in gc.get_objects() if type(thing).__module__.startswith("taskscope.")]
+    gc.enable()
+    assert left.count("TestRun") == 1  # this one's
+    assert left.count("TaskScope") < 10
+"""
+
+
+def test_nothing_of_ours_is_left_to_the_collector(tmp_path: Path) -> None:
+    run = run_pytest(tmp_path, {"test_garbage.py": GARBAGE}, plugins=("asyncio",), ini=f"taskscope = true\n{INI}")
+    assert set(run.outcomes().values()) == {"passed"}, run.output

@@ -96,9 +96,9 @@ class Enforcement:
             try:
                 value = yield
             finally:
-                take_tag_back(token)
                 if fixturedef.func is wrapped:  # aiohttp's plugin puts its own there, for good
                     fixturedef.func = function
+                take_tag_back(token)
         # What it has asked for meanwhile is torn down after it.
         self._fixtures[fixturedef] = self._fixtures.pop(fixturedef)
         # pytest has no public name for a fixture's finalizers, among which is the generator that a sync one is.

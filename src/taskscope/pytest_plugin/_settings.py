@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from itertools import chain
+from operator import is_
 from typing import Any, NamedTuple, final
 
 import pytest
@@ -117,11 +118,10 @@ class _Markers:
 
     def are_of(self, node: pytest.Item) -> bool:
         """Whether they are a test's still: fixtures can add some, to a test or round it."""
-        return (
-            node is self._node
-            and node.own_markers is self._lists[0]
-            and [*chain.from_iterable(self._lists)] == self._all
-        )
+        if node is not self._node or node.own_markers is not self._lists[0]:
+            return False
+        found = [*chain.from_iterable(self._lists)]
+        return len(found) == len(self._all) and all(map(is_, found, self._all))  # `==` would ask the arguments
 
 
 def _expected_leaks(item: pytest.Item) -> Expected | None:

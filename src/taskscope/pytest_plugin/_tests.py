@@ -9,6 +9,7 @@ import threading
 import time
 import unittest
 from collections.abc import Callable, Collection, Coroutine, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, final
 
 import pytest
@@ -72,7 +73,7 @@ class TestRun:
         self._loops = loops
         self._fixtures = fixtures
         self._tell = tell
-        self._undo: list[Callable[[], object]] = []
+        self._undo = ExitStack()
         self._function: Any = item.obj
         self._case = item.instance if isinstance(item.instance, unittest.TestCase) else None
         self._has_own_loop = isinstance(self._case, unittest.IsolatedAsyncioTestCase)
@@ -115,8 +116,7 @@ class TestRun:
             self._judge()
             self.owner.let_go()
         finally:
-            while self._undo:
-                self._undo.pop()()
+            self._undo.close()
             # It leads back here, and would leave the test's instance to the garbage collector.
             vars(self).pop("_policy", None)
 
@@ -217,19 +217,19 @@ class TestRun:
         """Has the test run another function."""
         item: Any = self.item
         if self._case is None:
-            self._undo.append(functools.partial(setattr, item, "obj", item.obj))
+            self._undo.callback(setattr, item, "obj", item.obj)
             item.obj = function
             return
         # unittest takes the method from the test case, where it is not of its own
         name = item.originalname or item.name
         setattr(self._case, name, function)
-        self._undo.append(functools.partial(delattr, self._case, name))
+        self._undo.callback(delattr, self._case, name)
 
     def _put_in_examples(
         self, handle: Any, function: Any, begin: Callable[[], None], end: Callable[[], None], *, is_async: bool
     ) -> None:
         """The same for a property test, of which each example runs another one."""
-        self._undo.append(functools.partial(setattr, handle, "inner_test", function))
+        self._undo.callback(setattr, handle, "inner_test", function)
         if is_async:
             handle.inner_test = async_example(self._in_scope(function), begin, end, self.time)
         elif self._is_sync:
@@ -253,10 +253,10 @@ class TestRun:
     def _put_tag(self, *, is_async: bool) -> None:
         self._is_sync = not is_async and not self._has_own_loop
         if self._is_sync:
-            self._undo.append(self._loops.patch_trio())
+            self._undo.callback(self._loops.patch_trio())
             self.owner.begin_search_outside()
         token = put_tag(self.owner if self._is_sync or self._has_own_loop else None)
-        self._undo.append(functools.partial(take_tag_back, token))
+        self._undo.callback(take_tag_back, token)
 
     def _in_scope(self, function: CoroutineFunction) -> CoroutineFunction:
         @functools.wraps(function)
