@@ -14,12 +14,14 @@ class Held(NamedTuple):
         coroutine_references: References to its coroutine beside its own.
         frames: For each of the coroutines that it was in, outermost first, references to the frame beside the
             coroutine's. The coroutines themselves may be held, too.
+        given: How many of these coroutines, the innermost, were there and had not begun.
     """
 
     references: int
     weak_references: int
     coroutine_references: int
     frames: tuple[int, ...]
+    given: int = 0
 
 
 NOT_HELD: Final = Held(0, 0, 0, ())

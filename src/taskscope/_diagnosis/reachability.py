@@ -283,7 +283,8 @@ class _Search:
         """
         position = self.graph.position
         host = position.get(self._host or 0, -1)
-        coroutines = [position[key] for key in self._coroutines if key in position]
+        begun = self._coroutines[: len(self._held.frames) - self._held.given]
+        coroutines = [position[key] for key in begun if key in position]
         return self._held.references - sum(self.graph.targets_of(place).count(host) for place in coroutines)
 
     def _frames_held_as_before(self) -> set[int]:
