@@ -771,9 +771,8 @@ async def run(program: Program, figures: Figures) -> None:
         if for_now.timed & set(proof.stuck):
             raise FalseProofError("a timer leads to what is stuck for good")
         if host is None:
-            figures.stuck_nearby += len(prove(tasks, [builder.table], later=later, widely=20).stuck)
-        if host is None:
             search_again = partial(prove, tasks, [builder.table])
+            figures.stuck_nearby += len(search_again(later=later, widely=20).stuck)
             check_searches_nearby(search_again, None, proof.stuck)
             check_searches_nearby(search_again, later, for_now.stuck)
         figures.hosts += host is not None

@@ -43,12 +43,12 @@ def backend_of_task(task: object) -> Backend | None:
 def running_trio() -> Backend | None:
     """Trio's backend where a task of Trio's runs; None elsewhere, also in a host loop's part of a guest run."""
     context = getattr(sys.modules.get(_TRIO_RUN), "GLOBAL_RUN_CONTEXT", None)
-    # While Trio is being imported it starts a process of its own, for which a scope can be asked whose it is.
     return None if getattr(context, "task", None) is None else _imported_trio()
 
 
 def _imported_trio() -> Backend | None:
     global _trio
+    # While Trio is being imported it starts a process of its own, for which a scope can be asked whose it is.
     if _trio is None and hasattr(sys.modules.get("trio"), "run"):
         from taskscope._backends import _trio as found
 

@@ -108,40 +108,14 @@ def prove(
         return Proof({}, 0, "reference counts are not exact on this build of Python")
     if not DICTS_CAN_BE_SEEN:
         return Proof({}, 0, "the dicts of objects cannot be seen on this build of Python")
-    look = partial(_search, tasks, bookkeepers, list(registries), own_types, host, held, opener, later)
+    search = partial(_Search, tasks, bookkeepers, list(registries), own_types, host, held, opener)
     # Of a host some references from outside are forgiven, so what holds it has to be known.
     if widely is None and host is None and len(tasks) <= FEW_TASKS:
-        proof = look(NEARBY_LIMIT)
+        proof = search(NEARBY_LIMIT).proof(later)
         if len(proof.stuck) == len(tasks):
             return proof
     # What the one search has held is gone by now, or the other would find it known to somebody outside.
-    return look(widely)
-
-
-def _search(
-    tasks: list[Any],
-    bookkeepers: Sequence[object],
-    registries: Iterable[Any],
-    own_types: tuple[type, ...],
-    host: int | None,
-    held: Held | None,
-    opener: Any,
-    later: Mapping[int, int] | None,
-    widely: int | None,
-) -> Proof:
-    search = _Search(tasks, bookkeepers, registries, own_types, host, held, opener, widely)
-    collecting = gc.isenabled()
-    gc.disable()  # or a finalizer could change what is being looked at
-    try:
-        reason = search.graph.walk() or search.graph.count()
-        stuck = search.stuck() if reason is None else {}
-        if later and reason is None:
-            stuck = {**search.stuck_for_now(later), **stuck}
-        timed = search.timed(later) if later and reason is None else frozenset[int]()
-    finally:
-        if collecting:
-            gc.enable()
-    return Proof(stuck, len(search.graph.objects), reason, timed)
+    return search(widely).proof(later)
 
 
 class _Search:
@@ -169,6 +143,20 @@ class _Search:
         self._known = callbacks_of((*registries_of_asyncio(), *registries_of_anyio(), *registries))
         limit = (VISITED_LIMIT if widely is None else widely + NEARBY_LIMIT) + OWN_OBJECTS * len(tasks)
         self.graph = Subgraph([tasks, self._outer.holders], [*bookkeepers], own_types, limit, widely=widely)
+
+    def proof(self, later: Mapping[int, int] | None) -> Proof:
+        collecting = gc.isenabled()
+        gc.disable()  # or a finalizer could change what is being looked at
+        try:
+            reason = self.graph.walk() or self.graph.count()
+            stuck = self.stuck() if reason is None else {}
+            if later and reason is None:
+                stuck = {**self.stuck_for_now(later), **stuck}
+            timed = self.timed(later) if later and reason is None else frozenset[int]()
+        finally:
+            if collecting:
+                gc.enable()
+        return Proof(stuck, len(self.graph.objects), reason, timed)
 
     def stuck(self) -> dict[int, tuple[int, ...]]:
         if not self._outer.units:
