@@ -33,13 +33,16 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def what_others_hold_is_out_of_sight() -> None:
+def what_others_hold_is_out_of_sight(request: pytest.FixtureRequest) -> None:
     """Takes what pytest, the tests' modules and the tests before hold out of the collector's sight.
 
-    Hundreds of tests collect garbage, which would take ten times as long with all that to go through.
+    Hundreds of tests collect garbage, which would take ten times as long with all that to go through. Where somebody
+    asks the collector who holds a body's task, all is to be seen: no proof is given where it is not.
     """
-    gc.collect()
-    gc.freeze()
+    gc.unfreeze()
+    if request.node.get_closest_marker("holders_are_looked_for") is None:
+        gc.collect()
+        gc.freeze()
 
 
 @hypothesis.settings(max_examples=1)

@@ -22,6 +22,8 @@ from test_watch import WATCH, deadlock
 from taskscope import TaskScope, find_deadlocked
 from taskscope._proving import prove_all
 
+pytestmark = pytest.mark.holders_are_looked_for
+
 Plan = Callable[[asyncio.AbstractEventLoop], object]
 """Sees to it that something happens on the loop in a while. What it returns is kept meanwhile."""
 

@@ -19,6 +19,8 @@ from parity import ASYNCIO, COLUMNS, THERE, Column, Library
 import taskscope
 from taskscope import DeadlockError, Report, ScopeTimeoutError, TaskRecord, TaskScope, scoped
 
+pytestmark = pytest.mark.holders_are_looked_for
+
 README = Path(__file__).parent.parent / "README.md"
 
 Body = Callable[[Library], Awaitable[None]]

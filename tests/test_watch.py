@@ -19,6 +19,8 @@ from taskscope import DeadlockError, ScopeTimeoutError, TaskScope, scoped
 
 Body = Callable[[], Coroutine[Any, Any, None]]
 
+pytestmark = pytest.mark.holders_are_looked_for
+
 WATCH = 0.01
 TIMEOUT = 0.15
 

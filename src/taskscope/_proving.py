@@ -16,8 +16,9 @@ from taskscope._diagnosis.calls_all import BY_TIMERS, NAMES, can_cancel_any
 from taskscope._diagnosis.host import own_coroutines
 from taskscope._diagnosis.later import timers_later
 from taskscope._diagnosis.proof import Held, Proof
-from taskscope._diagnosis.reachability import prove
+from taskscope._diagnosis.reachability import NEARBY_LIMIT, prove
 from taskscope._diagnosis.stack import task_chain
+from taskscope._diagnosis.strangers import why_it_can_be_ended
 from taskscope._diagnosis.untraced import untraced
 from taskscope._table import AnyTask, TaskTable, weak_books
 
@@ -59,7 +60,13 @@ def prove_with_host(table: TaskTable, held: Held) -> Proof:
     if table.backend.name != backend.name:
         return _proving_on_trio.prove_with_host(table, held)
     tasks = [task for task in (*table.pending(), table.host) if task is not None and backend.where_it_waits(task)]
-    return _prove(tasks, (), id(table.host), held)
+    proof = _prove(tasks, (), id(table.host), held, widely=NEARBY_LIMIT)
+    if id(table.host) not in proof.stuck:
+        proof = _prove(tasks, (), id(table.host), held)
+    if id(table.host) not in proof.stuck:
+        return proof
+    reason = why_it_can_be_ended(table.host, tasks, proof.stuck)
+    return proof if reason is None else Proof({}, proof.visited, reason)
 
 
 def prove_all(keepers: Iterable[object]) -> tuple[Proof, list[AnyTask], int]:
@@ -96,12 +103,13 @@ def _prove(
     held: Held | None = None,
     opener: AnyTask | None = None,
     later: Mapping[int, int] | None = None,
+    widely: int | None = None,
 ) -> Proof:
     """A proof is a gift, and no reason to fail where none can be had."""
     try:
         registries = [backend.running_tracking().ownership.aside, closers, *weak_books()]
         with untraced():
-            proof = prove(tasks, list(bookkeepers), registries, _own_types(), host, held, opener, later)
+            proof = prove(tasks, list(bookkeepers), registries, _own_types(), host, held, opener, later, widely)
             return _believed(proof, opener, later)
     except Exception as error:
         return Proof({}, 0, f"the search failed: {type(error).__name__}: {error}")

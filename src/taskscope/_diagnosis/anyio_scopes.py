@@ -45,7 +45,7 @@ def scopes_round(task: object) -> Iterator[object]:
 
 def deadlines_of(task: object) -> Iterator[float]:
     """When the cancel scopes round a wait will end it, those that have a deadline."""
-    for scope in _effective(task):
+    for scope in effective_scopes(task):
         deadline = attribute(scope, "_deadline")
         if type(deadline) is float and deadline != math.inf:
             yield deadline
@@ -55,11 +55,11 @@ def is_about_to_be_cancelled(task: object) -> bool:
     """Whether a cancel scope round a task has a deadline or has been cancelled. Where in doubt it has."""
     return any(
         attribute(scope, "_timeout_handle") is not None or attribute(scope, "_cancel_called") is not False
-        for scope in _effective(task)
+        for scope in effective_scopes(task)
     )
 
 
-def _effective(task: object) -> Iterator[object]:
+def effective_scopes(task: object) -> Iterator[object]:
     """The cancel scopes that can cancel a task: those outside of a shield cannot."""
     for scope in scopes_round(task):
         yield scope

@@ -101,15 +101,16 @@ def prove(
     later: ids of timers, and how many references to each wake nobody for as long as the proof is to hold. None: it is
         to hold for good.
     widely: how many objects are looked at whatever they are. Beyond them it is only what tasks and timers are made of,
-        which takes a fraction of the time and proves less; not with a host. None: few at first, and all where these do
-        not show that all tasks are stuck. What tasks and their opener hold can lead to all of the program.
+        which takes a fraction of the time and proves less. With a host that is not enough: what holds it can be beyond.
+        None: few at first, if there is no host, and all where these do not show that all tasks are stuck. What tasks
+        and their opener hold can lead to all of the program.
     """
     if FREE_THREADED:
         return Proof({}, 0, "reference counts are not exact on this build of Python")
     if not DICTS_CAN_BE_SEEN:
         return Proof({}, 0, "the dicts of objects cannot be seen on this build of Python")
     search = partial(_Search, tasks, bookkeepers, list(registries), own_types, host, held, opener)
-    # Of a host some references from outside are forgiven, so what holds it has to be known.
+    # Of a host some references from outside are forgiven, so what holds it has to be known: here, or by `strangers`.
     if widely is None and host is None and len(tasks) <= FEW_TASKS:
         proof = search(NEARBY_LIMIT).proof(later)
         if len(proof.stuck) == len(tasks):

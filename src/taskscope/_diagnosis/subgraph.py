@@ -53,7 +53,12 @@ _FRAME: Final = id(types.FrameType)
 _REFERENCE: Final = id(weakref.ref)
 
 # Of their classes are tasks and timers, and all between. What a user calls so as well makes a longer walk.
-_PLUMBING: Final = frozenset({"builtins", "asyncio", "_asyncio", "functools", "_contextvars", "anyio", "taskscope"})
+_PLUMBING: Final = frozenset(
+    {
+        *("builtins", "collections", "functools", "_contextvars", "taskscope"),
+        *("asyncio", "_asyncio", "anyio", "trio", "outcome"),
+    }
+)
 
 # Where scopes of the plugin come from: their tests lead to all that pytest has.
 _LEADS_TO_PYTEST: Final = "taskscope.pytest_plugin."

@@ -12,6 +12,7 @@ import itertools
 import sys
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, final
 
 from taskscope._diagnosis.awaitables import field_of
@@ -19,7 +20,14 @@ from taskscope._diagnosis.harmless import stay_stuck
 from taskscope._diagnosis.hidden_dicts import DICTS_CAN_BE_SEEN
 from taskscope._diagnosis.opaque import class_of
 from taskscope._diagnosis.proof import Proof
-from taskscope._diagnosis.reachability import FREE_THREADED, OWN_OBJECTS, VISITED_LIMIT, callback_of
+from taskscope._diagnosis.reachability import (
+    FEW_TASKS,
+    FREE_THREADED,
+    NEARBY_LIMIT,
+    OWN_OBJECTS,
+    VISITED_LIMIT,
+    callback_of,
+)
 from taskscope._diagnosis.registries import callbacks_of
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.stuck_with import stuck_with
@@ -73,16 +81,13 @@ def prove_trio(
     tasks[:] = [task for task in tasks if _may_be_stuck(task)]
     if not tasks:
         return Proof({}, 0)
-    search = _Search(tasks, bookkeepers, registries, own_types, opener, frames or {})
-    collecting = gc.isenabled()
-    gc.disable()  # or a finalizer could change what is being looked at
-    try:
-        reason = search.graph.walk() or search.graph.count()
-        stuck = search.stuck() if reason is None else {}
-    finally:
-        if collecting:
-            gc.enable()
-    return Proof(stuck, len(search.graph.objects), reason)
+    search = partial(_Search, tasks, bookkeepers, list(registries), own_types, opener, frames or {})
+    if len(tasks) <= FEW_TASKS:
+        proof = search(NEARBY_LIMIT).proof()
+        if len(proof.stuck) == len(tasks):
+            return proof
+    # What the one search has held is gone by now, or the other would find it known to somebody outside.
+    return search(None).proof()
 
 
 def _may_be_stuck(task: Any) -> bool:
@@ -102,6 +107,7 @@ class _Search:
         own_types: tuple[type, ...],
         opener: Any,
         frames: Mapping[int, int],
+        widely: int | None,
     ) -> None:
         self._tasks = tasks
         self._frames = frames
@@ -120,10 +126,22 @@ class _Search:
             [tasks, self._parents, self._entered, books_of(tasks), *bookkeepers],
             [],
             own_types,
-            VISITED_LIMIT + OWN_OBJECTS * len(tasks),
+            (VISITED_LIMIT if widely is None else widely + NEARBY_LIMIT) + OWN_OBJECTS * len(tasks),
             beyond,
             {id(run_class("Task")): without_upward, id(run_class("CancelStatus")): without_parent},
+            widely,
         )
+
+    def proof(self) -> Proof:
+        collecting = gc.isenabled()
+        gc.disable()  # or a finalizer could change what is being looked at
+        try:
+            reason = self.graph.walk() or self.graph.count()
+            stuck = self.stuck() if reason is None else {}
+        finally:
+            if collecting:
+                gc.enable()
+        return Proof(stuck, len(self.graph.objects), reason)
 
     def stuck(self) -> dict[int, tuple[int, ...]]:
         self._add_ways_of_tasks([*self._tasks, *self._parents])

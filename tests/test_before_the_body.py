@@ -1,0 +1,383 @@
+"""Who was there before the body of a scope and can end it: then it is not called stuck."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+from conftest import Run
+from test_watch import WATCH, Body, deadlock, hang, watched
+
+from taskscope import ScopeTimeoutError
+from taskscope._diagnosis import strangers
+
+pytestmark = pytest.mark.holders_are_looked_for
+
+LATER = 60
+
+kept: Any = SimpleNamespace()
+registry: dict[str, Any] = {}
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_kept() -> Iterator[None]:
+    yield
+    vars(kept).clear()
+    registry.clear()
+
+
+def this_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+async def cancel_later(task: asyncio.Task[Any]) -> None:
+    await asyncio.sleep(LATER)
+    task.cancel()
+
+
+# Each is called by the task that will run the body. What it returns is kept there until the body has ended.
+def a_timer() -> object:
+    asyncio.get_running_loop().call_later(LATER, this_task().cancel)
+    return None
+
+
+def a_timer_of_a_function() -> object:
+    task = this_task()
+    asyncio.get_running_loop().call_later(LATER, lambda: task.cancel())
+    return None
+
+
+def a_timer_of_partials() -> object:
+    call = functools.partial(functools.partial(asyncio.Task.cancel, this_task()), msg="too late")
+    asyncio.get_running_loop().call_later(LATER, call)
+    return None
+
+
+def a_timer_with_a_list() -> object:
+    asyncio.get_running_loop().call_later(LATER, lambda tasks: [task.cancel() for task in tasks], [this_task()])
+    return None
+
+
+def a_timer_that_is_kept() -> object:
+    return asyncio.get_running_loop().call_later(LATER, this_task().cancel)
+
+
+def a_task_that_has_not_begun() -> object:
+    return asyncio.create_task(cancel_later(this_task()))
+
+
+def a_task_that_is_kept_elsewhere() -> object:
+    kept.dog = asyncio.create_task(cancel_later(this_task()))
+    return None
+
+
+def a_thread() -> object:
+    thread = threading.Timer(LATER, asyncio.get_running_loop().call_soon_threadsafe, [this_task().cancel])
+    thread.daemon = True
+    thread.start()
+    kept.threads = [thread]
+    return None
+
+
+def an_attribute() -> object:
+    kept.task = this_task()
+    return None
+
+
+def a_registry() -> object:
+    registry["task"] = this_task()
+    return None
+
+
+def an_attribute_of_an_object_of_its_own() -> object:
+    return SimpleNamespace(task=this_task())
+
+
+def a_global_variable() -> object:
+    globals()["task_of_all"] = this_task()
+    return None
+
+
+def a_future() -> object:
+    future: asyncio.Future[asyncio.Task[Any]] = asyncio.get_running_loop().create_future()
+    future.set_result(this_task())
+    return future
+
+
+def a_generator() -> object:
+    def keeping(task: asyncio.Task[Any]) -> Iterator[None]:
+        yield
+        task.cancel()
+
+    generator = keeping(this_task())
+    next(generator)
+    kept.generator = generator
+    return None
+
+
+BEFORE = [
+    a_timer,
+    a_timer_of_a_function,
+    a_timer_of_partials,
+    a_timer_with_a_list,
+    a_timer_that_is_kept,
+    a_task_that_has_not_begun,
+    a_task_that_is_kept_elsewhere,
+    a_thread,
+    an_attribute,
+    a_registry,
+    an_attribute_of_an_object_of_its_own,
+    a_global_variable,
+    a_future,
+    a_generator,
+]
+
+
+async def in_this_task(body: Body) -> None:
+    await body()
+
+
+async def in_a_task_that_is_awaited(body: Body) -> None:
+    await asyncio.create_task(body())
+
+
+async def in_a_group(body: Body) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(body())
+
+
+async def beside_others_in_a_group(body: Body) -> None:
+    async with asyncio.TaskGroup() as group:
+        others = [group.create_task(hang()) for _ in range(2)]
+        await group.create_task(body())
+        for other in others:
+            other.cancel()
+
+
+async def beside_others_in_a_group_of_anyio(body: Body) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(hang)
+        async with anyio.create_task_group() as inner:
+            inner.start_soon(body)
+        group.cancel_scope.cancel()
+
+
+async def in_a_group_of_anyio(body: Body) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(body)
+
+
+async def gathered(body: Body) -> None:
+    await asyncio.gather(body(), body())
+
+
+async def waited_for(body: Body) -> None:
+    done, _ = await asyncio.wait([asyncio.create_task(body())])
+    await done.pop()
+
+
+async def in_groups(body: Body) -> None:
+    async with AsyncExitStack() as stack:
+        outer = await stack.enter_async_context(asyncio.TaskGroup())
+        outer.create_task(in_a_group(body))
+
+
+# In each of these nobody has the body's task but who waits for it to end.
+HOW: list[Callable[[Body], Coroutine[Any, Any, None]]] = [
+    in_this_task,
+    in_a_task_that_is_awaited,
+    in_a_group,
+    in_a_group_of_anyio,
+    beside_others_in_a_group,
+    beside_others_in_a_group_of_anyio,
+    gathered,
+    waited_for,
+    in_groups,
+]
+
+
+async def until_its_time_is_up() -> None:
+    with pytest.raises(ScopeTimeoutError):
+        await watched(hang)
+
+
+async def until_it_is_proven_stuck() -> None:
+    await deadlock(hang)
+
+
+@pytest.mark.parametrize("before", BEFORE)
+def test_who_has_the_task_of_the_body_can_end_it(run: Run, before: Callable[[], object]) -> None:
+    async def main() -> None:
+        held = before()
+        await asyncio.sleep(0)
+        await until_its_time_is_up()
+        del held
+
+    try:
+        run(main)
+    finally:
+        globals().pop("task_of_all", None)
+
+
+@pytest.mark.parametrize("how", HOW[1:])
+@pytest.mark.parametrize("before", [a_timer, a_task_that_is_kept_elsewhere, an_attribute, a_thread])
+def test_so_can_who_has_a_task_that_waits_for_it(
+    run_asyncio: Run, before: Callable[[], object], how: Callable[[Body], Awaitable[None]]
+) -> None:
+    async def main() -> None:
+        held = before()
+        await asyncio.sleep(0)
+        await how(until_its_time_is_up)
+        del held
+
+    run_asyncio(main)
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_where_nobody_else_has_any_of_them_it_is_proven_stuck(
+    run_asyncio: Run, how: Callable[[Body], Awaitable[None]]
+) -> None:
+    async def main() -> None:
+        await how(until_it_is_proven_stuck)
+
+    run_asyncio(main)
+
+
+async def asyncio_timeout(body: Body) -> None:
+    async with asyncio.timeout(LATER):
+        await in_a_group(body)
+
+
+async def a_cancel_scope_with_a_deadline(body: Body) -> None:
+    with anyio.fail_after(LATER):
+        await in_a_group_of_anyio(body)
+
+
+async def a_wait_that_ends(body: Body) -> None:
+    task = asyncio.create_task(body())
+    await asyncio.wait([task], timeout=LATER)
+    task.cancel()
+
+
+async def wait_for(body: Body) -> None:
+    await asyncio.wait_for(body(), LATER)
+
+
+async def a_task_that_does_something_else(body: Body) -> None:
+    task = asyncio.create_task(body())
+    await asyncio.sleep(20 * WATCH)
+    task.cancel()
+    await task
+
+
+@pytest.mark.parametrize(
+    "how",
+    [asyncio_timeout, a_cancel_scope_with_a_deadline, a_wait_that_ends, wait_for, a_task_that_does_something_else],
+)
+def test_whoever_waits_for_it_no_longer_than_so_long_can_end_it(
+    run_asyncio: Run, how: Callable[[Body], Awaitable[None]]
+) -> None:
+    async def main() -> None:
+        await how(until_its_time_is_up)
+
+    run_asyncio(main)
+
+
+def test_a_timeout_that_never_comes_ends_nothing(run_asyncio: Run) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(None):
+            await until_it_is_proven_stuck()
+
+    run_asyncio(main)
+
+
+@contextmanager
+def handled(number: signal.Signals, handler: Any) -> Iterator[None]:
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="alarms are one of Unix")
+def test_a_signal_can_end_it(run_asyncio: Run) -> None:
+    async def main() -> None:
+        with handled(signal.SIGALRM, functools.partial(asyncio.Task.cancel, this_task())):
+            await until_its_time_is_up()
+
+    run_asyncio(main)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="a thread does not show its variables before that")
+def test_a_function_that_runs_in_another_thread_can_end_it(run_asyncio: Run) -> None:
+    go_on = threading.Event()
+
+    def keep(tasks: list[asyncio.Task[Any]]) -> None:
+        task = tasks.pop()
+        go_on.wait()
+        del task
+
+    async def main() -> None:
+        tasks = [this_task()]
+        thread = threading.Thread(target=keep, args=[tasks])
+        thread.start()
+        try:
+            while tasks:
+                await asyncio.sleep(0)
+            await until_its_time_is_up()
+        finally:
+            go_on.set()
+            thread.join()
+
+    run_asyncio(main)
+
+
+def test_what_is_frozen_may_hold_it(run_asyncio: Run) -> None:
+    async def main() -> None:
+        gc.freeze()
+        try:
+            with pytest.raises(ScopeTimeoutError) as caught:
+                await watched(hang)
+        finally:
+            gc.unfreeze()
+        assert caught.value.report.body is not None
+        assert caught.value.report.body.verdict == "blocked"
+
+    run_asyncio(main)
+
+
+def test_who_is_held_by_a_lot_is_not_looked_into(run_asyncio: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strangers, "HOLDERS", 0)
+
+    async def main() -> None:
+        await until_its_time_is_up()
+
+    run_asyncio(main)
+
+
+def test_who_looks_leaves_nothing_that_holds_the_task(run_asyncio: Run) -> None:
+    async def main() -> None:
+        task = this_task()
+        counts: list[int] = []
+        for _ in range(2):
+            timer = asyncio.get_running_loop().call_later(LATER, task.cancel)
+            await until_its_time_is_up()
+            timer.cancel()
+            gc.collect()
+            counts.append(sys.getrefcount(task))
+        assert counts[0] == counts[1]
+
+    run_asyncio(main)
