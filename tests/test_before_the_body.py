@@ -381,3 +381,31 @@ def test_who_looks_leaves_nothing_that_holds_the_task(run_asyncio: Run) -> None:
         assert counts[0] == counts[1]
 
     run_asyncio(main)
+
+
+def test_a_body_that_hangs_with_many_others_is_proven_stuck(run_asyncio: Run) -> None:
+    async def main() -> None:
+        async def body() -> None:
+            event = asyncio.Event()
+            for _ in range(3 * strangers.HOLDERS):
+                asyncio.create_task(event.wait(), name="of the body")
+            await event.wait()
+
+        report = (await deadlock(body)).report
+        assert report.spawned == 3 * strangers.HOLDERS
+
+    run_asyncio(main)
+
+
+def test_a_body_that_many_wait_for_is_not(run_asyncio: Run) -> None:
+    async def main() -> None:
+        task = asyncio.create_task(until_its_time_is_up())
+
+        async def waits() -> None:
+            await asyncio.shield(task)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(2 * strangers.HOLDERS):
+                group.create_task(waits())
+
+    run_asyncio(main)

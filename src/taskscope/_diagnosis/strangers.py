@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import itertools
 import sys
 import threading
 import types
@@ -40,8 +41,8 @@ from taskscope._diagnosis.stack import task_chain
 LEVELS: Final = 8
 """How many steps are gone back from a task to who holds it. Whoever is further away is a stranger."""
 
-HOLDERS: Final = 1_000
-"""How many holders are looked at."""
+HOLDERS: Final = 100
+"""How many holders the collector is asked for at once. It compares each reference of the heap with all of them."""
 
 # Who has these has what they hold.
 _CONTAINERS: Final = frozenset({id(list), id(set), id(frozenset), id(tuple), id(dict), id(types.CellType)})
@@ -74,7 +75,7 @@ def why_it_can_be_ended(host: Any, tasks: list[Any], stuck: Container[int]) -> s
 @final
 class _Search:
     def __init__(self, host: Any, tasks: list[Any], stuck: Container[int]) -> None:
-        self._held = _waiting_for(host)
+        self._held = list(itertools.islice(_waiting_for(host), HOLDERS + 1))
         self._tasks: list[Any] = [obj for obj in self._held if is_task(obj)]
         self._seen = {id(tasks), id(self._tasks), *map(id, self._held)}
         for task in (*self._tasks, *(task for task in tasks if id(task) in stuck)):
@@ -85,7 +86,7 @@ class _Search:
         if any(map(is_about_to_be_cancelled, self._tasks)) or self._is_in_other_threads():
             return True
         for _ in range(LEVELS):
-            if self._is_held_by_strangers():
+            if len(self._held) > HOLDERS or self._is_held_by_strangers():
                 return True
             if not self._held:
                 return False
@@ -101,9 +102,7 @@ class _Search:
             if id(holder) not in self._seen and holder is not self._held and count > _ALONE
         ]
         self._seen.update(map(id, holders))
-        if len(self._seen) > HOLDERS or self._is_held_out_of_sight(referrers):
-            return True
-        if not all(map(self._is_known, holders)):
+        if self._is_held_out_of_sight(referrers) or not all(map(self._is_known, holders)):
             return True
         self._held = [holder for holder in holders if _is_passed(holder)]
         return False
@@ -139,7 +138,7 @@ class _Search:
         return any(id(value) in held for value in _variables_of_other_threads())
 
 
-def _waiting_for(host: Any) -> list[Any]:
+def _waiting_for(host: Any) -> Iterator[Any]:
     """A task, with the tasks that wait for it or have it in their groups, those that wait for these, and so on.
 
     Also the futures between them, and the cancel scopes in which they have been put by somebody else.
@@ -147,6 +146,7 @@ def _waiting_for(host: Any) -> list[Any]:
     found = [host]
     seen = {id(host)}
     for future in found:  # which grow meanwhile
+        yield future
         if not is_future(future):
             continue
         ahead: list[object] = [*done_callbacks(future)]
@@ -162,7 +162,6 @@ def _waiting_for(host: Any) -> list[Any]:
                 found.append(obj)
             else:
                 ahead += _behind(obj)
-    return found
 
 
 def _behind(callback: Any) -> list[object]:
