@@ -22,7 +22,10 @@ SHORT: Final = 0.3
 """Seconds: the timeout for bodies that nothing else can end."""
 
 # Who is stuck at a stream has not closed it: AnyIO says so when the collector takes it.
-pytestmark = pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")
+pytestmark = [
+    pytest.mark.holders_are_looked_for,
+    pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning"),
+]
 
 each_kernel = pytest.mark.parametrize("kernel", [pytest.param(kernel, id=kernel.name) for kernel in ALL])
 each_loop = pytest.mark.parametrize("loop", [pytest.param(loop, id=loop.name) for loop in LOOPS])

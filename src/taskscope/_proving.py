@@ -65,7 +65,10 @@ def prove_with_host(table: TaskTable, held: Held) -> Proof:
         proof = _prove(tasks, (), id(table.host), held)
     if id(table.host) not in proof.stuck:
         return proof
-    reason = why_it_can_be_ended(table.host, tasks, proof.stuck)
+    try:
+        reason = why_it_can_be_ended(table.host, tasks, proof.stuck)
+    except Exception as error:
+        reason = _failure(error)
     return proof if reason is None else Proof({}, proof.visited, reason)
 
 
@@ -112,7 +115,11 @@ def _prove(
             proof = prove(tasks, list(bookkeepers), registries, _own_types(), host, held, opener, later, widely)
             return _believed(proof, opener, later)
     except Exception as error:
-        return Proof({}, 0, f"the search failed: {type(error).__name__}: {error}")
+        return Proof({}, 0, _failure(error))
+
+
+def _failure(error: Exception) -> str:
+    return f"the search failed: {type(error).__name__}: {error}"
 
 
 def _believed(proof: Proof, opener: AnyTask | None, later: Mapping[int, int] | None) -> Proof:

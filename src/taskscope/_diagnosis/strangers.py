@@ -9,6 +9,7 @@ Whoever it does show must be known to do nothing to the task but to wait.
 from __future__ import annotations
 
 import asyncio
+import collections
 import functools
 import gc
 import itertools
@@ -18,7 +19,13 @@ import types
 from collections.abc import Container, Iterator
 from typing import Any, Final, final
 
-from taskscope._diagnosis.anyio_scopes import attribute, effective_scopes, is_about_to_be_cancelled, is_of_backend
+from taskscope._diagnosis.anyio_scopes import (
+    attribute,
+    class_of_backend,
+    effective_scopes,
+    is_about_to_be_cancelled,
+    is_of_backend,
+)
 from taskscope._diagnosis.awaitables import (
     FUTURES,
     TASKS,
@@ -45,7 +52,12 @@ HOLDERS: Final = 100
 """How many holders the collector is asked for at once. It compares each reference of the heap with all of them."""
 
 # Who has these has what they hold.
-_CONTAINERS: Final = frozenset({id(list), id(set), id(frozenset), id(tuple), id(dict), id(types.CellType)})
+_CONTAINERS: Final = frozenset(
+    {
+        *(id(list), id(set), id(frozenset), id(tuple), id(dict), id(types.CellType)),
+        *(id(collections.deque), id(collections.OrderedDict)),
+    }
+)
 _METHODS: Final = frozenset(map(id, (types.MethodType, types.BuiltinMethodType)))
 _CALLABLES: Final = _METHODS | {id(types.FunctionType), id(functools.partial)}
 
@@ -102,6 +114,7 @@ class _Search:
             if id(holder) not in self._seen and holder is not self._held and count > _ALONE
         ]
         self._seen.update(map(id, holders))
+        holders = [holder for holder in holders if not self._is_for_threads_of_anyio(holder)]
         if self._is_held_out_of_sight(referrers) or not all(map(self._is_known, holders)):
             return True
         self._held = [holder for holder in holders if _is_passed(holder)]
@@ -121,6 +134,14 @@ class _Search:
         if issubclass(kind, asyncio.TaskGroup) or package_of(kind) in _BOOKKEEPERS:
             return True
         return _is_of_libraries(holder) or self._is_awaited(holder)
+
+    def _is_for_threads_of_anyio(self, holder: Any) -> bool:
+        """Whether it holds only the task with whose end the threads end that AnyIO keeps: a dict of its `RunVar`s."""
+        root = class_of_backend("_root_task")
+        if root is UNKNOWN or not is_exactly(holder, dict):
+            return False
+        held = set(map(id, self._held))
+        return all(key is root for key, value in holder.items() if id(value) in held)
 
     def _is_awaited(self, holder: Any) -> bool:
         """Whether it is a future that knows only who awaits it, as they all do since 3.14."""
