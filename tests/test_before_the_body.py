@@ -38,6 +38,8 @@ registry: dict[str, Any] = {}
 @pytest.fixture(autouse=True)
 def nothing_is_kept() -> Iterator[None]:
     yield
+    for thread in getattr(kept, "threads", ()):
+        thread.cancel()
     vars(kept).clear()
     registry.clear()
 
@@ -91,7 +93,6 @@ def a_task_that_is_kept_elsewhere() -> object:
 
 def a_thread() -> object:
     thread = threading.Timer(LATER, asyncio.get_running_loop().call_soon_threadsafe, [this_task().cancel])
-    thread.daemon = True
     thread.start()
     kept.threads = [thread]
     return None
