@@ -10,9 +10,10 @@ import signal
 import socket
 import sys
 import threading
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import MappingProxyType, MethodType, SimpleNamespace
 from typing import Any
@@ -24,8 +25,10 @@ import pytest
 from conftest import Run
 from test_watch import WATCH, Body, deadlock, hang, watched
 
-from taskscope import ScopeTimeoutError
+from taskscope import DeadlockError, ScopeTimeoutError, TaskScope
 from taskscope._diagnosis import strangers
+from taskscope._diagnosis.registries import callbacks_of, registries_of_asyncio
+from taskscope._diagnosis.strangers import why_it_can_be_ended
 
 pytestmark = pytest.mark.holders_are_looked_for
 
@@ -108,6 +111,33 @@ def a_registry() -> object:
     return None
 
 
+def a_registry_by_task() -> object:
+    kept.deadlines = {this_task(): LATER}
+    return None
+
+
+def a_weak_set() -> object:
+    kept.tasks = weakref.WeakSet([this_task()])
+    return None
+
+
+def a_weak_reference_with_a_callback() -> object:
+    kept.reference = weakref.ref(this_task(), lambda _: None)
+    return None
+
+
+def an_attribute_of_another_task() -> object:
+    other: Any = asyncio.create_task(hang())
+    other.victim = this_task()
+    return other
+
+
+def what_is_called_when_another_task_ends() -> object:
+    other = asyncio.create_task(hang())
+    other.add_done_callback(functools.partial(asyncio.Task.cancel, this_task()))
+    return other
+
+
 def an_attribute_of_an_object_of_its_own() -> object:
     return SimpleNamespace(task=this_task())
 
@@ -145,6 +175,11 @@ BEFORE = [
     a_thread,
     an_attribute,
     a_registry,
+    a_registry_by_task,
+    a_weak_set,
+    a_weak_reference_with_a_callback,
+    an_attribute_of_another_task,
+    what_is_called_when_another_task_ends,
     an_attribute_of_an_object_of_its_own,
     a_global_variable,
     a_future,
@@ -195,6 +230,12 @@ async def waited_for(body: Body) -> None:
     await done.pop()
 
 
+async def one_by_one(body: Body) -> None:
+    tasks = [asyncio.create_task(body())]
+    for task in tasks:
+        await task
+
+
 async def in_groups(body: Body) -> None:
     async with AsyncExitStack() as stack:
         outer = await stack.enter_async_context(asyncio.TaskGroup())
@@ -211,6 +252,7 @@ HOW: list[Callable[[Body], Coroutine[Any, Any, None]]] = [
     beside_others_in_a_group_of_anyio,
     gathered,
     waited_for,
+    one_by_one,
     in_groups,
 ]
 
@@ -239,7 +281,7 @@ def test_who_has_the_task_of_the_body_can_end_it(run: Run, before: Callable[[], 
 
 
 @pytest.mark.parametrize("how", HOW[1:])
-@pytest.mark.parametrize("before", [a_timer, a_task_that_is_kept_elsewhere, an_attribute, a_thread])
+@pytest.mark.parametrize("before", [a_timer, a_task_that_is_kept_elsewhere, an_attribute, a_thread, a_weak_set])
 def test_so_can_who_has_a_task_that_waits_for_it(
     run_asyncio: Run, before: Callable[[], object], how: Callable[[Body], Awaitable[None]]
 ) -> None:
@@ -289,9 +331,74 @@ async def a_task_that_does_something_else(body: Body) -> None:
     await task
 
 
+async def a_group_that_is_still_open(body: Body) -> None:
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(body())
+        await asyncio.sleep(20 * WATCH)
+        task.cancel()
+
+
+async def a_group_of_anyio_that_is_still_open(body: Body) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(body)
+        await anyio.sleep(20 * WATCH)
+        group.cancel_scope.cancel()
+
+
+async def a_group_round_one_at_whose_end_is_waited(body: Body) -> None:
+    async with anyio.create_task_group() as outer:
+        outer.start_soon(body)
+        async with anyio.create_task_group() as inner:
+            inner.start_soon(asyncio.sleep, 20 * WATCH)
+        outer.cancel_scope.cancel()
+
+
+async def a_group_that_another_task_has(body: Body) -> None:
+    async def spoil(group: asyncio.TaskGroup) -> None:
+        await asyncio.sleep(LATER)
+        group.create_task(fail())
+
+    async def fail() -> None:
+        raise ValueError
+
+    async with asyncio.TaskGroup() as group:
+        spoiler = asyncio.create_task(spoil(group))
+        group.create_task(body())
+    spoiler.cancel()
+
+
+async def a_group_of_a_class_of_somebody(body: Body) -> None:
+    class Group(asyncio.TaskGroup):
+        def stop(self) -> None:
+            for task in self._tasks:  # type: ignore[attr-defined]
+                task.cancel()
+
+    async with Group() as group:
+        asyncio.get_running_loop().call_later(20 * WATCH, group.stop)
+        group.create_task(body())
+
+
+async def a_wait_for_the_first(body: Body) -> None:
+    tasks = [asyncio.create_task(body()), asyncio.create_task(asyncio.sleep(20 * WATCH))]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    await tasks[0]
+
+
 @pytest.mark.parametrize(
     "how",
-    [asyncio_timeout, a_cancel_scope_with_a_deadline, a_wait_that_ends, wait_for, a_task_that_does_something_else],
+    [
+        asyncio_timeout,
+        a_cancel_scope_with_a_deadline,
+        a_wait_that_ends,
+        wait_for,
+        a_task_that_does_something_else,
+        a_group_that_is_still_open,
+        a_group_of_anyio_that_is_still_open,
+        a_group_round_one_at_whose_end_is_waited,
+        a_group_that_another_task_has,
+        a_group_of_a_class_of_somebody,
+        a_wait_for_the_first,
+    ],
 )
 def test_whoever_waits_for_it_no_longer_than_so_long_can_end_it(
     run_asyncio: Run, how: Callable[[Body], Awaitable[None]]
@@ -310,32 +417,33 @@ def test_a_timeout_that_never_comes_ends_nothing(run_asyncio: Run) -> None:
     run_asyncio(main)
 
 
-@contextmanager
-def handled(number: signal.Signals, handler: Any) -> Iterator[None]:
-    before = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
+def cancelling(task: asyncio.Task[Any]) -> Callable[..., object]:
+    return lambda *_: task.cancel()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="alarms are one of Unix")
-def test_a_signal_can_end_it(run_asyncio: Run) -> None:
+@pytest.mark.parametrize("is_kept", [False, True], ids=["known to nobody else", "kept"])
+def test_a_signal_can_end_it(run_asyncio: Run, is_kept: bool) -> None:
     async def main() -> None:
-        with handled(signal.SIGALRM, functools.partial(asyncio.Task.cancel, this_task())):
-            await until_its_time_is_up()
+        kept.before = signal.signal(signal.SIGALRM, cancelling(this_task()))
+        kept.handlers = [signal.getsignal(signal.SIGALRM)] if is_kept else []
+        await until_its_time_is_up()
 
-    run_asyncio(main)
+    try:
+        run_asyncio(main)
+    finally:
+        signal.signal(signal.SIGALRM, kept.before)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="a thread does not show its variables before that")
-def test_a_function_that_runs_in_another_thread_can_end_it(run_asyncio: Run) -> None:
+@pytest.mark.parametrize("hold", [lambda task: task, lambda task: [task], lambda task: task.cancel], ids=str)
+def test_a_function_that_runs_in_another_thread_can_end_it(run_asyncio: Run, hold: Callable[[Any], object]) -> None:
     go_on = threading.Event()
 
     def keep(tasks: list[asyncio.Task[Any]]) -> None:
-        task = tasks.pop()
+        held = hold(tasks.pop())
         go_on.wait()
-        del task
+        del held
 
     async def main() -> None:
         tasks = [this_task()]
@@ -548,9 +656,13 @@ async def why_this_task_can_be_ended(wrappers: list[Callable[[Any], object]], ke
     del value
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[str | None] = loop.create_future()
+    known = callbacks_of(registries_of_asyncio())
 
     def look() -> None:
-        answer.set_result(strangers.why_it_can_be_ended(tasks[0], tasks, ()))
+        try:
+            answer.set_result(why_it_can_be_ended(tasks[0], tasks, (), asyncio.all_tasks(), known))
+        except Exception as error:
+            answer.set_exception(error)
 
     try:
         loop.call_soon(look)
@@ -568,3 +680,40 @@ def test_who_holds_a_task_is_found_by_whatever_way(
 ) -> None:
     assert asyncio.run(why_this_task_can_be_ended(wrappers, keeper)) is not None
     assert asyncio.run(why_this_task_can_be_ended([], None)) is None
+
+
+def test_a_scope_inside_with_a_timeout_or_a_watch_of_its_own_ends_it(run: Run) -> None:
+    async def main() -> None:
+        async with TaskScope(watch=WATCH, timeout=60):
+            with pytest.raises(ScopeTimeoutError):
+                async with TaskScope(timeout=10 * WATCH):
+                    await hang()
+            with pytest.raises(DeadlockError):
+                async with TaskScope(watch=3 * WATCH):
+                    await hang()
+
+    run(main)
+
+
+def test_a_task_whose_own_scope_ends_it_is_not_stuck(run_asyncio: Run) -> None:
+    async def has_its_time() -> None:
+        with pytest.raises(ScopeTimeoutError):
+            async with TaskScope(timeout=10 * WATCH):
+                await hang()
+
+    async def main() -> None:
+        async with TaskScope(grace=10, watch=WATCH) as scope:
+            task = asyncio.create_task(has_its_time())
+            await task
+            asyncio.create_task(has_its_time())
+        assert scope.report is not None and scope.report.ok
+
+    run_asyncio(main)
+
+
+def test_a_scope_round_it_with_a_timeout_does_not_wait_for_that(run: Run) -> None:
+    async def main() -> None:
+        async with TaskScope(timeout=60):
+            await deadlock(hang)
+
+    run(main)

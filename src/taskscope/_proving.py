@@ -17,10 +17,12 @@ from taskscope._diagnosis.host import own_coroutines
 from taskscope._diagnosis.later import timers_later
 from taskscope._diagnosis.proof import Held, Proof
 from taskscope._diagnosis.reachability import NEARBY_LIMIT, prove
+from taskscope._diagnosis.registries import callbacks_of, registries_of_anyio, registries_of_asyncio
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.strangers import why_it_can_be_ended
 from taskscope._diagnosis.untraced import untraced
 from taskscope._table import AnyTask, TaskTable, weak_books
+from taskscope._timed_bodies import REASON, will_be_ended
 
 _NOT_BELIEVED: Final = (
     "somebody who may go on names asyncio.all_tasks, or sends Ctrl-C: any task can be cancelled by that"
@@ -60,13 +62,14 @@ def prove_with_host(table: TaskTable, held: Held) -> Proof:
     if table.backend.name != backend.name:
         return _proving_on_trio.prove_with_host(table, held)
     tasks = [task for task in (*table.pending(), table.host) if task is not None and backend.where_it_waits(task)]
-    proof = _prove(tasks, (), id(table.host), held, widely=NEARBY_LIMIT)
+    proof = _prove(tasks, (), table, held, widely=NEARBY_LIMIT)
     if id(table.host) not in proof.stuck:
-        proof = _prove(tasks, (), id(table.host), held)
+        proof = _prove(tasks, (), table, held)
     if id(table.host) not in proof.stuck:
         return proof
     try:
-        reason = why_it_can_be_ended(table.host, tasks, proof.stuck)
+        known = callbacks_of((*registries_of_asyncio(), *registries_of_anyio(), *_registries()))
+        reason = why_it_can_be_ended(table.host, tasks, proof.stuck, backend.all_tasks(), known)
     except Exception as error:
         reason = _failure(error)
     return proof if reason is None else Proof({}, proof.visited, reason)
@@ -102,20 +105,29 @@ def _within_budget(
 def _prove(
     tasks: list[Any],
     bookkeepers: Iterable[object],
-    host: int | None = None,
+    table: TaskTable | None = None,
     held: Held | None = None,
     opener: AnyTask | None = None,
     later: Mapping[int, int] | None = None,
     widely: int | None = None,
 ) -> Proof:
-    """A proof is a gift, and no reason to fail where none can be had."""
+    """A proof is a gift, and no reason to fail where none can be had.
+
+    table: that of the scope whose host is among the tasks, None where none is.
+    """
+    host = None if table is None else id(table.host)
     try:
-        registries = [backend.running_tracking().ownership.aside, closers, *weak_books()]
         with untraced():
-            proof = prove(tasks, list(bookkeepers), registries, _own_types(), host, held, opener, later, widely)
+            proof = prove(tasks, list(bookkeepers), _registries(), _own_types(), host, held, opener, later, widely)
+            if will_be_ended(backend.running_tracking().timed_bodies, proof.stuck, table):
+                return Proof({}, proof.visited, REASON)
             return _believed(proof, opener, later)
     except Exception as error:
         return Proof({}, 0, _failure(error))
+
+
+def _registries() -> list[Any]:
+    return [backend.running_tracking().ownership.aside, closers, *weak_books()]
 
 
 def _failure(error: Exception) -> str:

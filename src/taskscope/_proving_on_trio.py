@@ -15,6 +15,7 @@ from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.trio_reachability import prove_trio
 from taskscope._diagnosis.untraced import untraced
 from taskscope._table import AnyTask, TaskTable, weak_books
+from taskscope._timed_bodies import REASON, will_be_ended
 
 
 def prove_tasks(table: TaskTable, waited_for: object) -> Proof:
@@ -29,7 +30,7 @@ def prove_while_host_waits(table: TaskTable, waited_for: object) -> Proof:
 
 def prove_with_host(table: TaskTable, held: Held) -> Proof:
     tasks = [task for task in (*table.pending(), table.host) if task is not None and table.backend.where_it_waits(task)]
-    return _prove(table.backend, tasks, (), None, frames_as_held(table.host, held))
+    return _prove(table.backend, tasks, (), None, frames_as_held(table.host, held), table)
 
 
 def prove_all(backend: Backend) -> tuple[Proof, list[AnyTask], int]:
@@ -62,13 +63,20 @@ def _prove(
     bookkeepers: Iterable[object],
     opener: Any,
     frames: Mapping[int, int] | None = None,
+    table: TaskTable | None = None,
 ) -> Proof:
-    """A proof is a gift, and no reason to fail where none can be had."""
+    """A proof is a gift, and no reason to fail where none can be had.
+
+    table: that of the scope whose host is among the tasks, None where none is.
+    """
     tracking: Any = backend.running_tracking()
     try:
         with untraced():
             registries = [tracking._moved, closers, *weak_books()]
-            return prove_trio(tasks, list(bookkeepers), registries, _own_types(), opener, frames)
+            proof = prove_trio(tasks, list(bookkeepers), registries, _own_types(), opener, frames)
+            if will_be_ended(tracking.timed_bodies, proof.stuck, table):
+                return Proof({}, proof.visited, REASON)
+            return proof
     except Exception as error:
         return Proof({}, 0, f"the search failed: {type(error).__name__}: {error}")
 

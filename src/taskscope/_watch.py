@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import final
 
-from taskscope._backends._budget import SHARE_OF_WATCHES
+from taskscope._backends._budget import SHARE_OF_FINDS, SHARE_OF_WATCHES
 from taskscope._diagnosis.proof import NOT_HELD, Held, Proof
 from taskscope._table import AnyTask, TaskTable
 
@@ -45,10 +45,12 @@ class BodyWatch:
 
             started = time.thread_time()  # on a busy machine a look takes longer, and costs no more
             proof = prove_with_host(self._table, self._held)
+            taken = time.thread_time() - started
             if id(self._host) in proof.stuck:
+                budget.next_look = now + taken / SHARE_OF_FINDS
                 self._found(proof)
                 return
-            budget.next_look = now + (time.thread_time() - started) / SHARE_OF_WATCHES
+            budget.next_look = now + taken / SHARE_OF_WATCHES
         self.timer = self._backend.call_at(max(now + self._seconds, budget.next_look), self._look)
 
     def _where_host_waits(self) -> int:

@@ -30,6 +30,7 @@ class Tracking(Protocol):
         installation: What `install` has put there, None where nobody has.
         losses: How often it was found that spawns had not been seen for a time.
         budget: How much of the time goes into proofs.
+        timed_bodies: What ends the bodies of scopes that have a timeout or are watched.
         looks: How much of it goes into looks at who holds a resource that is closed.
         closings_missed: How many resources were closed for which nothing of that was left.
         guards: Those of the resources that are looked at from time to time. None where there are none.
@@ -39,6 +40,7 @@ class Tracking(Protocol):
     installation: Any
     losses: int
     budget: Budget
+    timed_bodies: set[Any]
     guards: list[Any] | None
     looks: Budget
     closings_missed: int

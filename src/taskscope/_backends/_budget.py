@@ -14,6 +14,9 @@ SHARE_OF_ENDS = 0.05
 SHARE_OF_WATCHES = 0.01
 """The most that all looks at bodies take together."""
 
+SHARE_OF_FINDS = 0.5
+"""The same for looks that prove a body stuck, of which there is one for each: many at once must not stop the loop."""
+
 
 @final
 class Budget:

@@ -58,6 +58,7 @@ class LoopTracking:
         "looks",
         "losses",
         "ownership",
+        "timed_bodies",
         "users",
     )
 
@@ -72,6 +73,7 @@ class LoopTracking:
         # How often the factory was found replaced by somebody else's while it was in use.
         self.losses = 0
         self.budget = Budget()
+        self.timed_bodies: set[Any] = set()
         self.looks = Budget()
         self.closings_missed = 0
         self.guards: list[Any] | None = None

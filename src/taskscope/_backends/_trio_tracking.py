@@ -33,6 +33,7 @@ class TrioTracking(trio.abc.Instrument):
         self.installation: Any = None
         self.losses = 0
         self.budget = Budget()
+        self.timed_bodies: set[Any] = set()
         self.looks = Budget()
         self.closings_missed = 0
         self.guards: list[Any] | None = None

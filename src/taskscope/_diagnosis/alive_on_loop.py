@@ -34,7 +34,7 @@ def alive_on(loop: asyncio.AbstractEventLoop, tasks: Iterator[Any], at_rest: Con
     yield from own_values(loop)  # timers, handles, the selector with readers and writers, the handler of exceptions
     # The attributes of uvloop's are in C, and so are those of its timers and handles. The collector sees all of them.
     yield from gc.get_referents(loop)
-    yield from map(_getsignal, _SIGNALS)
+    yield from signal_handlers()
     yield from _threads()
     for task in tasks:
         if id(task) not in at_rest:
@@ -42,16 +42,28 @@ def alive_on(loop: asyncio.AbstractEventLoop, tasks: Iterator[Any], at_rest: Con
             yield from done_callbacks(task)
 
 
-def _threads() -> Iterator[object]:
-    own = threading.get_ident()
-    yield from (thread for thread in threading.enumerate() if thread.ident != own)
+def signal_handlers() -> Iterator[object]:
+    """What is called at signals, as far as Python knows it."""
+    yield from map(_getsignal, _SIGNALS)
+
+
+def frames_of_other_threads() -> Iterator[types.FrameType]:
+    """The functions that run in other threads now."""
     frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]
-    del frames[own]  # or this frame would hold itself, and with it all who have called it, and their variables
+    # Or this frame would hold itself, and with it all who have called it, and their variables.
+    del frames[threading.get_ident()]
     for innermost in frames.values():
         frame: types.FrameType | None = innermost
         while frame is not None:
-            yield from _of_frame(frame)
+            yield frame
             frame = frame.f_back
+
+
+def _threads() -> Iterator[object]:
+    own = threading.get_ident()
+    yield from (thread for thread in threading.enumerate() if thread.ident != own)
+    for frame in frames_of_other_threads():
+        yield from _of_frame(frame)
 
 
 def _of_frame(frame: types.FrameType) -> Iterator[object]:

@@ -117,7 +117,7 @@ class OuterGroups:
     def _note_waiting(self, groups: list[tuple[Any, Any]]) -> None:
         for group, opener in groups:
             unit = _unit_of(group)
-            if unit is not None and _waits_at_end(opener, group):
+            if unit is not None and waits_at_end(opener, group):
                 self.waiting[id(opener)] = id(unit)
                 self._reach[id(unit)] = reach_of(unit)
 
@@ -261,7 +261,7 @@ def reach_of(unit: Any) -> Reach:
     return Reach(set(map(id, tasks)), set(map(id, waiting)))
 
 
-def _waits_at_end(opener: Any, group: object) -> bool:
+def waits_at_end(opener: Any, group: object) -> bool:
     """Whether a task can do nothing before all in a group has ended, but to cancel it."""
     return any(
         link.code.co_qualname == "TaskGroup.__aexit__"
