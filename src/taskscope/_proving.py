@@ -61,6 +61,8 @@ def prove_with_host(table: TaskTable, held: Held) -> Proof:
     """
     if table.backend.name != backend.name:
         return _proving_on_trio.prove_with_host(table, held)
+    if will_be_ended(backend.running_tracking().timed_bodies, (), table):
+        return Proof({}, 0, REASON)
     tasks = [task for task in (*table.pending(), table.host) if task is not None and backend.where_it_waits(task)]
     proof = _prove(tasks, (), table, held, widely=NEARBY_LIMIT)
     if id(table.host) not in proof.stuck:

@@ -29,6 +29,8 @@ def prove_while_host_waits(table: TaskTable, waited_for: object) -> Proof:
 
 
 def prove_with_host(table: TaskTable, held: Held) -> Proof:
+    if will_be_ended(table.backend.running_tracking().timed_bodies, (), table):
+        return Proof({}, 0, REASON)
     tasks = [task for task in (*table.pending(), table.host) if task is not None and table.backend.where_it_waits(task)]
     return _prove(table.backend, tasks, (), None, frames_as_held(table.host, held), table)
 

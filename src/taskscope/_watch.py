@@ -51,6 +51,7 @@ class BodyWatch:
                 self._found(proof)
                 return
             budget.next_look = now + taken / SHARE_OF_WATCHES
+            now = budget.next_look  # others first, or one that looks in vain would keep them from it for good
         self.timer = self._backend.call_at(max(now + self._seconds, budget.next_look), self._look)
 
     def _where_host_waits(self) -> int:
