@@ -22,16 +22,12 @@ async def watched():
     with pytest.raises(DeadlockError):
         async with TaskScope(watch=0.1):
             await hang()
-
-async def both():
-    await timed()
-    await watched()
 """
 
 
 def project(runner: Runner) -> dict[str, str]:
-    test = runner.test_function("test_it", "", "await both()")
-    return {"test_it.py": runner.module(ENDED + test), "conftest.py": runner.conftest}
+    tests = [runner.test_function(f"test_{name}", "", f"await {name}()") for name in ("timed", "watched")]
+    return {"test_it.py": runner.module(ENDED + "".join(tests)), "conftest.py": runner.conftest}
 
 
 @pytest.mark.parametrize("name", RUNNERS)
@@ -39,4 +35,4 @@ def test_who_ends_its_own_body_is_left_to_it(name: str, tmp_path: Path) -> None:
     runner = RUNNERS[name]
     ini = f"taskscope = true\ntaskscope_watch = 0.02\n{runner.ini}"
     run = run_pytest(tmp_path, project(runner), plugins=runner.plugins, ini=ini)
-    assert run.outcomes() == {"test_it": "passed"}, run.output
+    assert run.outcomes() == {"test_timed": "passed", "test_watched": "passed"}, run.output
