@@ -46,7 +46,6 @@ from taskscope._diagnosis.folding import is_of_library
 from taskscope._diagnosis.groups import owning_group
 from taskscope._diagnosis.opaque import class_of, package_of
 from taskscope._diagnosis.outer_groups import waits_at_end
-from taskscope._diagnosis.registries import has_strange_references
 from taskscope._diagnosis.stack import task_chain
 
 LEVELS: Final = 8
@@ -82,6 +81,7 @@ _BOOKKEEPERS: Final = frozenset({"taskscope", "anyio"})
 # What is called at Ctrl-C, and when a task of a group ends.
 _KNOWN_METHODS: Final = (getattr(asyncio.Runner, "_on_sigint", None), getattr(asyncio.TaskGroup, "_on_task_done", None))
 
+_callback: Final[Any] = weakref.ref.__dict__["__callback__"].__get__
 _globals: Final[Any] = vars(types.ModuleType)["__dict__"].__get__
 
 
@@ -134,11 +134,20 @@ class _Search:
         held = set(map(id, self._held))
         if any(id(obj) in held for obj in itertools.chain(signal_handlers(), _variables_of_other_threads())):
             return True
-        return any(map(self._is_known_weakly, self._held))
+        return self._is_known_weakly()
 
-    def _is_known_weakly(self, obj: object) -> bool:
-        number = weakref.getweakrefcount(obj)
-        return number > 0 and (not is_task(obj) or has_strange_references(obj, number, self._registries))
+    def _is_known_weakly(self) -> bool:
+        """Whether anybody but registries is told of an end. Who has a plain weak reference is asked for as well."""
+        references: list[Any] = [reference for obj in self._held for reference in weakref.getweakrefs(obj)]
+        for reference in references:
+            if not is_exactly(reference, weakref.ref):
+                return True
+            callback = _callback(reference)
+            if callback is None:
+                self._held.append(reference)
+            elif id(callback) not in self._registries:
+                return True
+        return False
 
     def _is_held_by_strangers(self) -> bool:
         """Goes one step back: to those whose holders are to be looked at next."""
