@@ -82,6 +82,8 @@ _BOOKKEEPERS: Final = frozenset({"taskscope", "anyio"})
 _KNOWN_METHODS: Final = (getattr(asyncio.Runner, "_on_sigint", None), getattr(asyncio.TaskGroup, "_on_task_done", None))
 
 _callback: Final[Any] = weakref.ref.__dict__["__callback__"].__get__
+_ROOT: Final = "_root_task"
+
 _globals: Final[Any] = vars(types.ModuleType)["__dict__"].__get__
 
 
@@ -180,13 +182,14 @@ class _Search:
         return package_of(kind) in _BOOKKEEPERS or _is_of_libraries(holder)
 
     def _has_root_of_anyio(self, holder: Any) -> bool:
-        """Whether it holds only the task with whose end the threads end that AnyIO keeps: a dict of its `RunVar`s."""
-        root = class_of_backend("_root_task")
-        if root is UNKNOWN or not is_exactly(holder, dict):
+        """Whether it is AnyIO's dict of a loop's `RunVar`s, and holds only the task at whose end AnyIO ends threads."""
+        variables: Any = fields(sys.modules.get("anyio.lowlevel")).get("_run_vars")
+        if not is_exactly(variables, weakref.WeakKeyDictionary):
+            return False
+        if not is_exactly(holder, dict) or not any(holder is each for each in list(variables.data.values())):
             return False
         held = set(map(id, self._held))
-        keys = [key for key, value in holder.items() if id(value) in held]
-        return bool(keys) and all(key is root for key in keys) and held.isdisjoint(map(id, holder))
+        return all(_is_root(key) for key, value in holder.items() if id(value) in held)
 
     def _is_awaited(self, holder: Any) -> bool:
         """Whether it is a future that knows only who awaits it, as they all do since 3.14."""
@@ -197,6 +200,11 @@ class _Search:
         strange = held if awaited_by is UNKNOWN else held.difference(map(id, awaited_by or ()))
         # With several it has them in a set, and nothing else in any.
         return not any(id(ref) in strange and not is_exactly(ref, set) for ref in gc.get_referents(holder))
+
+
+def _is_root(key: object) -> bool:
+    """Older versions of AnyIO know a `RunVar` by its name."""
+    return key is class_of_backend(_ROOT) or (is_exactly(key, str) and key == _ROOT)
 
 
 def _waiting_for(host: Any) -> Iterator[Any]:
