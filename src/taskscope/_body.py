@@ -37,16 +37,12 @@ class BodyEnd:
         if watch is not None and backend.is_clock_virtual():
             watch = None
         self._watch = None if watch is None else BodyWatch(watch, table, self._is_stuck)
-        if self.has_timeout or self.is_watched:
+        if self.has_timeout or self._watch is not None:
             backend.running_tracking().timed_bodies.add(self)
 
     @property
     def has_timeout(self) -> bool:
         return self._timer is not None
-
-    @property
-    def is_watched(self) -> bool:
-        return self._watch is not None
 
     def enter(self, held: Held) -> None:
         """Says that the table's host runs the body from now on.

@@ -15,7 +15,7 @@ from taskscope._diagnosis.alive_on_loop import alive_on
 from taskscope._diagnosis.calls_all import BY_TIMERS, NAMES, can_cancel_any
 from taskscope._diagnosis.host import own_coroutines
 from taskscope._diagnosis.later import timers_later
-from taskscope._diagnosis.proof import Held, Proof
+from taskscope._diagnosis.proof import Held, Proof, why_it_failed
 from taskscope._diagnosis.reachability import NEARBY_LIMIT, prove
 from taskscope._diagnosis.registries import callbacks_of, registries_of_anyio, registries_of_asyncio
 from taskscope._diagnosis.stack import task_chain
@@ -73,7 +73,7 @@ def prove_with_host(table: TaskTable, held: Held) -> Proof:
         known = callbacks_of((*registries_of_asyncio(), *registries_of_anyio(), *_registries()))
         reason = why_it_can_be_ended(table.host, tasks, proof.stuck, backend.all_tasks(), known)
     except Exception as error:
-        reason = _failure(error)
+        reason = why_it_failed(error)
     return proof if reason is None else Proof({}, proof.visited, reason)
 
 
@@ -125,15 +125,11 @@ def _prove(
                 return Proof({}, proof.visited, REASON)
             return _believed(proof, opener, later)
     except Exception as error:
-        return Proof({}, 0, _failure(error))
+        return Proof({}, 0, why_it_failed(error))
 
 
 def _registries() -> list[Any]:
     return [backend.running_tracking().ownership.aside, closers, *weak_books()]
-
-
-def _failure(error: Exception) -> str:
-    return f"the search failed: {type(error).__name__}: {error}"
 
 
 def _believed(proof: Proof, opener: AnyTask | None, later: Mapping[int, int] | None) -> Proof:

@@ -10,7 +10,7 @@ from taskscope._backends._backend import Backend
 from taskscope._closed_in_use import Accusation
 from taskscope._closers import closers
 from taskscope._diagnosis.host import frames_as_held, own_coroutines
-from taskscope._diagnosis.proof import Held, Proof
+from taskscope._diagnosis.proof import Held, Proof, why_it_failed
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.trio_reachability import prove_trio
 from taskscope._diagnosis.untraced import untraced
@@ -80,7 +80,7 @@ def _prove(
                 return Proof({}, proof.visited, REASON)
             return proof
     except Exception as error:
-        return Proof({}, 0, f"the search failed: {type(error).__name__}: {error}")
+        return Proof({}, 0, why_it_failed(error))
 
 
 def _own_types() -> tuple[type, ...]:

@@ -181,6 +181,11 @@ def _is_container(obj: Any) -> bool:
     return any(type(obj) is known for known in _CALLS)
 
 
+def cells_of(function: types.FunctionType) -> dict[str, types.CellType]:
+    """The variables of others that a function knows, by their names."""
+    return dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+
+
 def class_name(obj: object) -> str:
     return str.__str__(_qualname(type(obj)))
 

@@ -9,7 +9,7 @@ from asyncio import taskgroups
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, cast
 
-from taskscope._diagnosis.awaitables import fields, is_done, is_future, is_task
+from taskscope._diagnosis.awaitables import cells_of, fields, is_done, is_future, is_task
 from taskscope._diagnosis.primitives import CONCURRENT, referred
 
 _GATHERING: Final[type] = vars(asyncio.tasks)["_GatheringFuture"]
@@ -82,5 +82,5 @@ def _callback_cells(future: Any, qualname: str) -> Iterator[tuple[str, object]]:
     callbacks: Any = getattr(future, "_callbacks", None) if is_future(future) else None
     for callback, _ in callbacks or ():
         if type(callback) is types.FunctionType and callback.__qualname__ == qualname:
-            for name, cell in zip(callback.__code__.co_freevars, callback.__closure__ or (), strict=True):
+            for name, cell in cells_of(callback).items():
                 yield from ((name, value) for value in gc.get_referents(cell))

@@ -14,11 +14,16 @@ def code_that_awaits(task: object) -> list[object]:
     """The tasks that await a task directly, their coroutines, and the iterators of their `await`."""
     found: list[object] = []
     for awaiter in _awaiters(task):
-        coroutines = [link.holder for link in task_chain(awaiter).links if type(link.holder) is not types.CodeType]
-        found += [awaiter, *coroutines]
-        if coroutines:
-            found += [ref for ref in gc.get_referents(coroutines[-1]) if is_wrapper(ref)]
+        found += [awaiter, *code_of(awaiter)]
     return found
+
+
+def code_of(task: object) -> list[object]:
+    """The coroutines that a task is in, outermost first, and the iterators of the `await` of the innermost."""
+    coroutines = [link.holder for link in task_chain(task).links if type(link.holder) is not types.CodeType]
+    if not coroutines:
+        return []
+    return [*coroutines, *(ref for ref in gc.get_referents(coroutines[-1]) if is_wrapper(ref))]
 
 
 def references_of(holders: list[object], obj: object) -> int:

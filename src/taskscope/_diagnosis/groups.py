@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from taskscope._diagnosis.anyio_scopes import attribute, is_of_backend
-from taskscope._diagnosis.awaitables import done_callbacks, fields, is_task
+from taskscope._diagnosis.awaitables import cells_of, done_callbacks, fields, is_task
 from taskscope._diagnosis.folding import is_internal, is_of_library
 from taskscope._diagnosis.registries import registries_of_asyncio
 from taskscope._diagnosis.safely import safely
@@ -54,8 +54,7 @@ def cell_of_group(callback: Any) -> types.CellType | None:
     """Where a done callback of a task of AnyIO's has the task group."""
     if type(callback) is not types.FunctionType or callback.__module__ != "anyio._backends._asyncio":
         return None
-    cells = dict(zip(callback.__code__.co_freevars, callback.__closure__ or (), strict=True))
-    return cells.get("self")
+    return cells_of(callback).get("self")
 
 
 def group_name(group: object, opener: AnyTask | None) -> str:

@@ -64,9 +64,18 @@ def package_of(kind: type) -> str:
     return (module_of(kind) or "").partition(".")[0]
 
 
+def ids_of_namespaces() -> set[int]:
+    """The ids of the dicts in which modules have what they define."""
+    return {id(_globals(module)) for module in list(sys.modules.values()) if _is_module(module)}
+
+
+def _is_module(obj: object) -> bool:
+    return issubclass(class_of(obj), types.ModuleType)
+
+
 def _is_of_python_file(name: str) -> bool:
     module = sys.modules.get(name)
-    if not issubclass(type(module), types.ModuleType):
+    if not _is_module(module):
         return False
     file = _globals(module).get("__file__")
     return type(file) is str and file.endswith((".py", ".pyc"))

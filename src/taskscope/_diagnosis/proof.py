@@ -42,3 +42,8 @@ class Proof(NamedTuple):
     visited: int
     reason: str | None = None
     timed: frozenset[int] = frozenset()
+
+
+def why_it_failed(error: Exception) -> str:
+    """The reason of a proof that could not be had for an error in the search for it."""
+    return f"the search failed: {type(error).__name__}: {error}"

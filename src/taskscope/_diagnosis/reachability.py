@@ -10,7 +10,6 @@ do; a proof that is missed costs a word in a report.
 
 from __future__ import annotations
 
-import gc
 import itertools
 import sys
 import weakref
@@ -28,6 +27,7 @@ from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._diagnosis.outer_groups import Harmless, OuterGroups
 from taskscope._diagnosis.proof import NOT_HELD, Held, Proof
 from taskscope._diagnosis.registries import (
+    callback_of,
     callbacks_of,
     count_strange_references,
     has_strange_references,
@@ -36,6 +36,7 @@ from taskscope._diagnosis.registries import (
 )
 from taskscope._diagnosis.stuck_with import stuck_with
 from taskscope._diagnosis.subgraph import GENERATORS, Subgraph
+from taskscope._diagnosis.uncollected import uncollected
 
 VISITED_LIMIT: Final = 20_000
 """Objects that are looked at beyond the tasks' own. With more, nothing is proven."""
@@ -64,8 +65,6 @@ _HOLDERS_BY_NAME: Final = frozenset(
 
 _mro: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
 _name: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__
-
-callback_of: Final[Callable[[object], object]] = weakref.ref.__dict__["__callback__"].__get__
 
 # Not by sysconfig: it asks the disk when it is imported, and this is imported on a loop that must not be blocked.
 FREE_THREADED: Final = "free-threading build" in sys.version
@@ -119,6 +118,11 @@ def prove(
     return search(widely).proof(later)
 
 
+def limit_for(number: int, widely: int | None) -> int:
+    """How many objects are looked at for so many tasks."""
+    return (VISITED_LIMIT if widely is None else widely + NEARBY_LIMIT) + OWN_OBJECTS * number
+
+
 class _Search:
     def __init__(
         self,
@@ -142,21 +146,16 @@ class _Search:
         if host is not None and self._coroutines:
             self._host_ids.add(host)
         self._known = callbacks_of((*registries_of_asyncio(), *registries_of_anyio(), *registries))
-        limit = (VISITED_LIMIT if widely is None else widely + NEARBY_LIMIT) + OWN_OBJECTS * len(tasks)
+        limit = limit_for(len(tasks), widely)
         self.graph = Subgraph([tasks, self._outer.holders], [*bookkeepers], own_types, limit, widely=widely)
 
     def proof(self, later: Mapping[int, int] | None) -> Proof:
-        collecting = gc.isenabled()
-        gc.disable()  # or a finalizer could change what is being looked at
-        try:
+        with uncollected():
             reason = self.graph.walk() or self.graph.count()
             stuck = self.stuck() if reason is None else {}
             if later and reason is None:
                 stuck = {**self.stuck_for_now(later), **stuck}
             timed = self.timed(later) if later and reason is None else frozenset[int]()
-        finally:
-            if collecting:
-                gc.enable()
         return Proof(stuck, len(self.graph.objects), reason, timed)
 
     def stuck(self) -> dict[int, tuple[int, ...]]:

@@ -13,7 +13,7 @@ from taskscope._diagnosis.awaitables import fields, is_exactly
 from taskscope._diagnosis.opaque import module_of
 
 _mro: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
-_callback: Final[Callable[[object], object]] = weakref.ref.__dict__["__callback__"].__get__
+callback_of: Final[Callable[[object], object]] = weakref.ref.__dict__["__callback__"].__get__
 
 
 def registries_of_asyncio() -> list[Any]:
@@ -63,7 +63,7 @@ def count_strange_references(obj: object, known: set[int], inside: Container[int
 
 def _callbacks(references: list[Any], inside: Container[int]) -> list[object]:
     """The callbacks of weak references, None for one that has none and is not inside, or that is no plain one."""
-    callbacks = [_callback(ref) if is_exactly(ref, weakref.ref) else None for ref in references]
+    callbacks = [callback_of(ref) if is_exactly(ref, weakref.ref) else None for ref in references]
     found = zip(references, callbacks, strict=True)
     return [
         callback

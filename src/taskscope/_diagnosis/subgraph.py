@@ -21,7 +21,8 @@ from typing import Any, Final, cast, final
 from taskscope._diagnosis.anyio_scopes import registry_of_anyio, state_of
 from taskscope._diagnosis.awaitables import TASKS
 from taskscope._diagnosis.hidden_dicts import DICTS_ARE_HIDDEN, address_of_dict, dict_of, may_hide_dict
-from taskscope._diagnosis.opaque import class_of, is_transparent, module_of, package_of
+from taskscope._diagnosis.opaque import class_of, ids_of_namespaces, is_transparent, module_of, package_of
+from taskscope._diagnosis.registries import callback_of
 
 # Classes are known by their ids: a metaclass can have an `__eq__` and a `__hash__` of its own.
 _CONTAINERS: Final = frozenset(map(id, (dict, list, set)))
@@ -68,9 +69,6 @@ Adjust = Callable[[Any, list[Any]], list[Any]]
 # Stands between the referents of one object and those of the next.
 _MARK: Final = (object(),)
 
-_globals: Final[Callable[[object], object]] = vars(types.ModuleType)["__dict__"].__get__
-
-_callback: Final[Callable[[object], object]] = weakref.ref.__dict__["__callback__"].__get__
 _length = cast("Callable[[object], int]", len)
 
 
@@ -149,9 +147,8 @@ class Subgraph:
 
     def walk(self) -> str | None:
         """Collects what is reachable and who refers to whom. Returns why that failed, None where it did not."""
-        modules = [module for module in list(sys.modules.values()) if _is_module(module)]
         position, objects, targets, ends, trail = self.position, self.objects, self.targets, self.ends, self._trail
-        position.update(dict.fromkeys(map(id, map(_globals, modules)), _NOWHERE))
+        position.update(dict.fromkeys(ids_of_namespaces(), _NOWHERE))
         position.update(dict.fromkeys(map(id, _SHARED), _NOWHERE))
         position.update(dict.fromkeys(self._beyond, _NOWHERE))
         self._begin_at(self._seeds)
@@ -256,7 +253,7 @@ class Subgraph:
             self._frames.add(place)
         elif kind == _DICT and not refs:
             self._bare_dicts.append(place)
-        elif kind == _REFERENCE and _callback(obj) is None:
+        elif kind == _REFERENCE and callback_of(obj) is None:
             self._references.append(place)
         if self._registry is not None and issubclass(class_of(obj), TASKS):
             refs = self._with_state(place, refs)
@@ -365,10 +362,6 @@ def _is_indivisible(kind: type[Any]) -> bool:
     Who has a generator's frame, or the `__dict__` of an object, has what these refer to, and no reference shows it.
     """
     return id(kind) in GENERATORS or issubclass(kind, TASKS) or may_hide_dict(kind)
-
-
-def _is_module(obj: object) -> bool:
-    return issubclass(class_of(obj), types.ModuleType)
 
 
 def _is_at_an_await(generator: Any) -> bool:

@@ -7,7 +7,6 @@ or a cancel scope round all of the tasks. A deadline is counted, and so is any l
 
 from __future__ import annotations
 
-import gc
 import itertools
 import sys
 import weakref
@@ -24,11 +23,9 @@ from taskscope._diagnosis.reachability import (
     FEW_TASKS,
     FREE_THREADED,
     NEARBY_LIMIT,
-    OWN_OBJECTS,
-    VISITED_LIMIT,
-    callback_of,
+    limit_for,
 )
-from taskscope._diagnosis.registries import callbacks_of
+from taskscope._diagnosis.registries import callback_of, callbacks_of
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.stuck_with import stuck_with
 from taskscope._diagnosis.subgraph import Subgraph
@@ -47,6 +44,7 @@ from taskscope._diagnosis.trio_tree import (
     without_parents_of_others,
     without_upward,
 )
+from taskscope._diagnosis.uncollected import uncollected
 
 _PROXIES: Final[tuple[Any, ...]] = (weakref.ProxyType, weakref.CallableProxyType)
 
@@ -126,21 +124,16 @@ class _Search:
             [tasks, self._parents, self._entered, books_of(tasks), *bookkeepers],
             [],
             own_types,
-            (VISITED_LIMIT if widely is None else widely + NEARBY_LIMIT) + OWN_OBJECTS * len(tasks),
+            limit_for(len(tasks), widely),
             beyond,
             {id(run_class("Task")): without_upward, id(run_class("CancelStatus")): without_parent},
             widely,
         )
 
     def proof(self) -> Proof:
-        collecting = gc.isenabled()
-        gc.disable()  # or a finalizer could change what is being looked at
-        try:
+        with uncollected():
             reason = self.graph.walk() or self.graph.count()
             stuck = self.stuck() if reason is None else {}
-        finally:
-            if collecting:
-                gc.enable()
         return Proof(stuck, len(self.graph.objects), reason)
 
     def stuck(self) -> dict[int, tuple[int, ...]]:
