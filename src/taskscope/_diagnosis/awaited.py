@@ -12,7 +12,10 @@ from typing import Any, Final, cast
 from taskscope._diagnosis.awaitables import cells_of, fields, is_done, is_future, is_task
 from taskscope._diagnosis.primitives import CONCURRENT, referred
 
-_GATHERING: Final[type] = vars(asyncio.tasks)["_GatheringFuture"]
+GATHERING: Final[type] = vars(asyncio.tasks)["_GatheringFuture"]
+
+AS_COMPLETED: Final[type | None] = vars(asyncio.tasks).get("_AsCompletedIterator")
+"""What `as_completed` returns since 3.13."""
 
 # The functions, made anew at each call, by which one future reports to another.
 _SHIELD: Final = "shield.<locals>._outer_done_callback"
@@ -20,7 +23,7 @@ _WRAPPED: Final = "_chain_future.<locals>._call_check_cancel"
 
 
 def is_gathering(future: object) -> bool:
-    return issubclass(type(future), _GATHERING)
+    return issubclass(type(future), GATHERING)
 
 
 def gathered(future: object) -> list[object]:
@@ -63,7 +66,7 @@ def _near(holder: object) -> Iterator[object]:
     for ref in gc.get_referents(holder):
         if type(ref) is types.CellType:
             yield from gc.get_referents(ref)
-        elif type(ref).__name__ == "_AsCompletedIterator" and type(ref).__module__ == "asyncio.tasks":
+        elif type(ref) is AS_COMPLETED:
             yield fields(ref).get("_todo")
         else:
             yield ref

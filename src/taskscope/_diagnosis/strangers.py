@@ -31,6 +31,7 @@ from taskscope._diagnosis.awaitables import (
     is_task,
     waiter_of,
 )
+from taskscope._diagnosis.awaited import AS_COMPLETED, GATHERING
 from taskscope._diagnosis.awaiting import code_of
 from taskscope._diagnosis.opaque import class_of, ids_of_namespaces, package_of
 from taskscope._diagnosis.passing_on import CALLABLES, is_of_libraries, passes_on
@@ -124,7 +125,8 @@ class _Search:
             return True
         holders = [holder for holder in shown if id(holder) not in self._seen]
         holders = [holder for holder in holders if not _is_awaited(holder, held) and not _has_root(holder, held)]
-        # Those two may hold something else at a further step.
+        holders = [holder for holder in holders if not self._is_awaited_as_completed(holder)]
+        # Those may hold something else at a further step.
         self._seen.update(map(id, holders))
         if not all(map(self._is_known, holders)):
             return True
@@ -137,6 +139,12 @@ class _Search:
         shown = [obj for obj, count in zip(found, counts, strict=True) if obj is not self._held and count > _ALONE]
         # Tasks in C do not show all that they hold: not their done callbacks before 3.13, and no attributes.
         return shown + [task for task in self._all_tasks if any(id(ref) in held for ref in gc.get_referents(task))]
+
+    def _is_awaited_as_completed(self, holder: Any) -> bool:
+        """Whether it is what `as_completed` has returned, which since 3.14 knows by whom it was called."""
+        if AS_COMPLETED is None or not is_exactly(holder, AS_COMPLETED):
+            return False
+        return not any(id(value) in self._seen for name, value in fields(holder).items() if name != "_cur_task")
 
     def _is_known(self, holder: Any) -> bool:
         kind: type[Any] = class_of(holder)
@@ -167,7 +175,7 @@ def _is_root(key: object) -> bool:
 
 def _is_awaited(holder: Any, held: set[int]) -> bool:
     """Whether it is a future that knows only who awaits it, as they all do since 3.14."""
-    if not any(is_exactly(holder, known) for known in FUTURES + TASKS) or is_done(holder):
+    if not any(is_exactly(holder, known) for known in (*FUTURES, *TASKS, GATHERING)) or is_done(holder):
         return False
     awaited_by: Any = field_of(holder, "_asyncio_awaited_by")
     strange = held if awaited_by is UNKNOWN else held.difference(map(id, awaited_by or ()))
