@@ -7,12 +7,14 @@ import gc
 import importlib.util
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Protocol, TypeVar
 
 import hypothesis
 import pytest
 from anyio_kernels.loops import ANYIO_KNOWS_EAGER_TASKS
+
+from taskscope._diagnosis import strangers
 
 T = TypeVar("T")
 
@@ -33,16 +35,22 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def what_others_hold_is_out_of_sight(request: pytest.FixtureRequest) -> None:
-    """Takes what pytest, the tests' modules and the tests before hold out of the collector's sight.
+def what_others_hold_is_out_of_sight(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Takes what pytest and the tests' modules hold out of the collector's sight.
 
     Hundreds of tests collect garbage, which would take ten times as long with all that to go through. Where somebody
-    asks the collector who holds a body's task, all is to be seen: no proof is given where it is not.
+    asks the collector who holds a body's task, all is to be seen: no proof is given where it is not. Modules that keep
+    no task where all can see it are asked as if nothing were hidden.
     """
-    gc.unfreeze()
-    if request.node.get_closest_marker("holders_are_looked_for") is None:
-        gc.collect()
-        gc.freeze()
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("holders_are_looked_for"):
+            gc.unfreeze()
+        elif gc.get_freeze_count() <= strangers.FROZEN_BY_ITSELF:
+            gc.collect()
+            gc.freeze()
+        if request.node.get_closest_marker("nothing_frozen_holds_a_task"):
+            patch.setattr(strangers, "FROZEN_BY_ITSELF", sys.maxsize)
+        yield
 
 
 @hypothesis.settings(max_examples=1)

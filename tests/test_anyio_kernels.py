@@ -23,7 +23,7 @@ SHORT: Final = 0.3
 
 # Who is stuck at a stream has not closed it: AnyIO says so when the collector takes it.
 pytestmark = [
-    pytest.mark.holders_are_looked_for,
+    pytest.mark.nothing_frozen_holds_a_task,
     pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning"),
 ]
 

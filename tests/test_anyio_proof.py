@@ -40,7 +40,7 @@ WATCH = 0.01
 TIMEOUT = 0.06
 
 
-pytestmark = [pytest.mark.holders_are_looked_for, pytest.mark.usefixtures("eager_tasks_are_known_to_anyio")]
+pytestmark = [pytest.mark.nothing_frozen_holds_a_task, pytest.mark.usefixtures("eager_tasks_are_known_to_anyio")]
 
 
 def is_blocked(task: asyncio.Task[Any]) -> bool:

@@ -10,7 +10,7 @@ from kernels.corpus import ALL, CONTROLS
 from kernels.judging import SHAPES, Shape, expected, false_reports, judge, under_taskscope
 from kernels.kernel import Body, Kernel
 
-pytestmark = pytest.mark.holders_are_looked_for
+pytestmark = pytest.mark.nothing_frozen_holds_a_task
 
 LONG: Final = 30.0
 """Seconds: a timeout that is never reached, unless something is wrong."""

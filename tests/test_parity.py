@@ -19,7 +19,7 @@ from parity import ASYNCIO, COLUMNS, THERE, Column, Library
 import taskscope
 from taskscope import DeadlockError, Report, ScopeTimeoutError, TaskRecord, TaskScope, scoped
 
-pytestmark = pytest.mark.holders_are_looked_for
+pytestmark = pytest.mark.nothing_frozen_holds_a_task
 
 README = Path(__file__).parent.parent / "README.md"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libraries import ANYIO_LIBRARY, no_ipv6
+from libraries import ANYIO_LIBRARY, TRIO_LIBRARY, no_ipv6
 from named_exceptions import AIOJOBS
 from packages import Package
 from plugin_library import Library
@@ -238,6 +238,18 @@ _ALL = (
             (*_NEEDS, "pytest-trio>=0.8"),
         ),
         tests=("tricycle/_tests",),
+    ),
+    Library(
+        TRIO_LIBRARY.package,
+        tests=TRIO_LIBRARY.modules,
+        options=(
+            "--config-file=pyproject.toml",
+            "--import-mode=importlib",
+            "-p",
+            "trio._tests.pytest_plugin",
+            *TRIO_LIBRARY.options,
+        ),
+        root=TRIO_LIBRARY.root,
     ),
     Library(
         Package(

@@ -21,15 +21,17 @@ class Library:
 
     Attributes:
         package: Its requirements are those of the tests that run here.
-        tests: Files and folders, relative to the source distribution.
+        tests: Files and folders, relative to the root.
         options: pytest's options, in the place of those that the suite's own configuration adds.
         named: Its named exceptions.
+        root: The folder of the package. None: that of the source distribution.
     """
 
     package: Package
     tests: Sequence[str] = ("tests",)
     options: Sequence[str] = ()
     named: Mapping[str, str] = field(default_factory=dict[str, str])
+    root: Callable[[Place], Path] | None = None
 
     def described(self) -> Suite:
         """As one module."""
@@ -49,6 +51,7 @@ class Library:
         find: what it looks for, as its option has it. None: tasks alone.
         """
         source = place.sources / self.package.folder
+        root = source if self.root is None else self.root(place)
 
         def run(mode: str, module: str, timeout: float) -> ModuleRun:
             is_whole = module == self.package.name
@@ -56,15 +59,15 @@ class Library:
             with tempfile.TemporaryDirectory(prefix="c-") as folder:
                 outcomes = Path(folder, "outcomes.jsonl")
                 command = [str(place.python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "compat_recording"]
-                command += [f"--compat-outcomes={outcomes}", f"--compat-root={source}", f"--basetemp={folder}/t"]
-                command += ["--override-ini=addopts=", *self.options]
+                command += [f"--compat-outcomes={outcomes}", f"--compat-root={root}", f"--basetemp={folder}/t"]
+                command += [f"--rootdir={root}", "--override-ini=addopts=", *self.options]
                 if mode == WITH_US:
                     command += ["-p", "taskscope.pytest_plugin._entry", "--taskscope", "--taskscope-on-leak=summary"]
                     command += [f"--taskscope-report={report}"] if is_whole else []
                     command += [] if find is None else [f"--taskscope-find={find}"]
                 control = {"PYTEST_PLUGINS": "compat_injecting", "COMPAT_MODE": mode} if mode == "any-factory" else {}
                 return run_process(
-                    [*command, *(self.tests if is_whole else [module])],
+                    [*command, *(str(root / test) for test in (self.tests if is_whole else [module]))],
                     cwd=source,
                     env=environment({"PYTHONPATH": str(PLUGINS), **control}),
                     timeout=timeout,

@@ -66,7 +66,8 @@ def package_of(kind: type) -> str:
 
 def ids_of_namespaces() -> set[int]:
     """The ids of the dicts in which modules have what they define."""
-    return {id(_globals(module)) for module in list(sys.modules.values()) if _is_module(module)}
+    modules = [module for module in list(sys.modules.values()) if issubclass(class_of(module), types.ModuleType)]
+    return set(map(id, map(_globals, modules)))
 
 
 def _is_module(obj: object) -> bool:

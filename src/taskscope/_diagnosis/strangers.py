@@ -44,7 +44,7 @@ LEVELS: Final = 8
 HOLDERS: Final = 100
 """How many holders the collector is asked for at once. It compares each reference of the heap with all of them."""
 
-_FROZEN_BY_ITSELF: Final = 1_000 if sys.version_info[:2] == (3, 12) else 0
+FROZEN_BY_ITSELF: Final = 1_000 if sys.version_info[:2] == (3, 12) else 0
 """Python 3.12 takes a few hundred objects of its own out of the collector's sight. `gc.freeze()` takes thousands."""
 
 # They keep books of tasks. What they do to them is known, and looked at elsewhere.
@@ -65,7 +65,7 @@ def why_it_can_be_ended(
     all_tasks: those of the loop.
     registries: the callbacks of registries that know tasks weakly.
     """
-    if gc.get_freeze_count() > _FROZEN_BY_ITSELF:
+    if gc.get_freeze_count() > FROZEN_BY_ITSELF:
         return "objects were frozen (gc.freeze), of which some may hold the task of the body"
     if _Search(host, tasks, stuck, list(all_tasks), registries).finds_any():
         return "somebody who was there before the body holds its task, and may cancel it"
