@@ -20,6 +20,7 @@ class ScopedSteps:
 
     The consumer can take each step, and close the generator, from another task and in another context.
 
+    scope: None where the steps are taken in none.
     is_on: whether the scope is open already, and somebody else's to end.
     """
 
@@ -57,7 +58,7 @@ class ScopedSteps:
 
     def sending(self, value: object) -> Callable[[], Awaitable[Any]]:
         """The step that hands a value to the generator. It is its last where its time was up before."""
-        end = self._scope._body_end  # pyright: ignore[reportPrivateUsage]
+        end = self._scope._body_end if self._is_on else None  # pyright: ignore[reportPrivateUsage]
         if end is not None and end.fired:
             return self._end_in_time_out
         return functools.partial(self._steps.asend, value)

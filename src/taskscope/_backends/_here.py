@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from types import ModuleType
 from typing import Final
 
 from taskscope._backends import _asyncio
@@ -14,6 +15,9 @@ _TRIO_RUN: Final = "trio._core._run"
 
 # None until it is needed: an import is slow also where there is nothing to do.
 _trio: Backend | None = None
+
+# What was under that name then: a test of what a package imports can put another one in its place.
+_trio_run: ModuleType | None = None
 
 
 def backend_here() -> Backend:
@@ -32,6 +36,13 @@ def backend_here() -> Backend:
     return _asyncio
 
 
+def runs_a_task() -> bool:
+    """Whether a task of asyncio's or Trio's runs, and with it a scope can be opened."""
+    if running_trio() is not None:
+        return True
+    return asyncio._get_running_loop() is not None and _asyncio.current_task() is not None
+
+
 def backend_of_task(task: object) -> Backend | None:
     """The backend that a task belongs to, None for what is no task."""
     if _asyncio.is_task(task):
@@ -42,15 +53,21 @@ def backend_of_task(task: object) -> Backend | None:
 
 def running_trio() -> Backend | None:
     """Trio's backend where a task of Trio's runs; None elsewhere, also in a host loop's part of a guest run."""
-    context = getattr(sys.modules.get(_TRIO_RUN), "GLOBAL_RUN_CONTEXT", None)
+    context = getattr(_trio_run or sys.modules.get(_TRIO_RUN), "GLOBAL_RUN_CONTEXT", None)
     return None if getattr(context, "task", None) is None else _imported_trio()
 
 
+def trio_run() -> ModuleType | None:
+    """The module in which Trio has what runs, None where nobody has imported Trio."""
+    return _trio_run or sys.modules.get(_TRIO_RUN)
+
+
 def _imported_trio() -> Backend | None:
-    global _trio
+    global _trio, _trio_run
     # While Trio is being imported it starts a process of its own, for which a scope can be asked whose it is.
     if _trio is None and hasattr(sys.modules.get("trio"), "run"):
         from taskscope._backends import _trio as found
+        from taskscope._backends._trio_tracking import run_module
 
-        _trio = found
+        _trio, _trio_run = found, run_module
     return _trio

@@ -7,10 +7,10 @@ import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import Context
-from typing import Any, final
+from typing import Any, Final, final
 
 import trio
-from trio._core._run import GLOBAL_RUN_CONTEXT
+from trio._core import _run  # pyright: ignore[reportPrivateUsage]
 from trio.lowlevel import RunVar
 
 from taskscope._backends._budget import Budget
@@ -18,8 +18,10 @@ from taskscope._backends._ownership import NOBODY, Owner
 from taskscope._site import note_site
 from taskscope._table import FEW, NO_SITE, Row, TaskTable, tag
 
+run_module: Final = _run
+
 # Where `trio.lowlevel.current_task` looks, which takes three times as long.
-run_context: Any = GLOBAL_RUN_CONTEXT
+run_context: Any = _run.GLOBAL_RUN_CONTEXT
 
 # From the hook to the caller of `Nursery.start_soon`, by way of `Instruments.call` and `Runner.spawn_impl`.
 _DEPTH = 4

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, final
 
-from taskscope._backends._here import backend_here
+from taskscope._backends._here import backend_here, runs_a_task
 from taskscope._decorator import step_by_step
 from taskscope._steps import ScopedSteps
 from taskscope._table import TaskTable
@@ -55,7 +55,7 @@ def _one_step(function: Any, find_owner: FindOwner, before: Before) -> Any:
     @functools.wraps(function)
     async def setup(*args: Any, **kwargs: Any) -> Any:
         owner = find_owner()
-        if owner is None or not owner.is_tagging:
+        if owner is None or not owner.is_tagging or not runs_a_task():
             return await function(*args, **kwargs)
         steps: Any = None
         owner.begin_search()
@@ -77,7 +77,7 @@ class _FixtureSteps:
 
     async def __aenter__(self) -> ScopedSteps:
         owner = self._owner
-        if owner is None:
+        if owner is None or not runs_a_task():
             scope: Any = None
             return ScopedSteps(scope, self._steps)
         owner.values.append(self._steps)
@@ -89,7 +89,7 @@ class _FixtureSteps:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         owner = self._owner
-        if owner is None or isinstance(exc, GeneratorExit):
+        if owner is None or isinstance(exc, GeneratorExit) or not runs_a_task():
             return
         owner.is_judged = True
         table = owner.table_on(backend_here())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import sys
 import weakref
 from asyncio import base_events, runners
 from collections.abc import Callable, Coroutine
@@ -13,7 +12,7 @@ from typing import Any, final
 
 from taskscope._backends import _asyncio
 from taskscope._backends._factory import tracking_of
-from taskscope._backends._here import backend_here
+from taskscope._backends._here import backend_here, trio_run
 from taskscope._backends._ownership import running_loop
 from taskscope._table import TaskTable, tag
 from taskscope.pytest_plugin._owners import Owner
@@ -97,7 +96,7 @@ class Loops:
 
         Not at `trio.run`: that is what somebody has who has imported the function, and what a test may compare.
         """
-        module: Any = sys.modules.get("trio._core._run")
+        module: Any = trio_run()
         original = getattr(module, "unrolled_run", None)
         if original is None:
             return _nothing

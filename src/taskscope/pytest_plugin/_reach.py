@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any, Final, TypeVar
 
 from taskscope._diagnosis.awaitables import FUTURES, TASKS, UNKNOWN, done_callbacks, field_of, fields
-from taskscope._diagnosis.opaque import class_of, package_of
+from taskscope._diagnosis.opaque import class_of, module_of, package_of
 from taskscope._diagnosis.stops import STOPS
 from taskscope._diagnosis.tasks import coroutine_of
 from taskscope._diagnosis.trio_tasks import is_class_of_trio_tasks
@@ -283,8 +283,7 @@ def _alive_in(container: object) -> list[object]:
 
 
 def _is_nursery(kind: type) -> bool:
-    trio = sys.modules.get("trio")
-    return trio is not None and kind is vars(trio).get("Nursery")
+    return module_of(kind) == "trio" and kind.__name__ == "Nursery"
 
 
 def _held(obj: object, name: str) -> object:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import pytest
 
 from taskscope._backends import _asyncio
-from taskscope._backends._here import backend_here
+from taskscope._backends._here import backend_here, runs_a_task
 from taskscope._policy import TASKS_ONLY, Find, Policy
 from taskscope._report import Report, TaskRecord
 from taskscope._scope import TaskScope
@@ -138,6 +138,8 @@ class TestRun:
 
         async def in_scope(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
+            if not runs_a_task():
+                return await main(*args, **kwargs)
             backend = backend_here()
             claims = self._claims({})
             if backend is _asyncio:
@@ -262,6 +264,8 @@ class TestRun:
         @functools.wraps(function)
         async def in_scope(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
+            if not runs_a_task():  # but a library of which nothing is known
+                return await function(*args, **kwargs)
             heir = self._loops.hold_running()
             claims = self._claims(kwargs)
             return await self._run_in(self._scope(self._policy, claims.tasks, claims), heir, function, args, kwargs)
