@@ -9,6 +9,8 @@ import pytest
 from plugin.project import run_pytest
 from plugin.strict import HELPERS, INI
 
+from taskscope._policy import FIND
+
 HAS_SUBTESTS = pytest.version_tuple >= (9, 0)
 
 ASYNCIO = ("pytest_asyncio.plugin",)
@@ -228,3 +230,67 @@ def test_bad_marker_with_workers(tmp_path: Path) -> None:
     assert not run.outcomes()
     assert "INTERNALERROR" not in run.output
     assert "taskscope marker: graze=1: there is no such argument" in run.output
+
+
+BLOCKBUSTER = """
+import asyncio
+import pytest
+from blockbuster import blockbuster_ctx
+
+@pytest.fixture(autouse=True)
+def nothing_blocks():
+    with blockbuster_ctx():
+        yield
+
+async def stay():
+    await asyncio.sleep(60)
+
+@pytest.fixture
+async def leaking():
+    yield asyncio.create_task(stay())
+
+@pytest.mark.asyncio
+async def test_leak():
+    asyncio.create_task(stay())
+    await asyncio.sleep(0)
+
+@pytest.mark.asyncio
+async def test_late():
+    asyncio.create_task(asyncio.sleep(0.01))
+
+@pytest.mark.asyncio
+async def test_hang():
+    await asyncio.Event().wait()
+
+@pytest.mark.asyncio
+async def test_with_fixture(leaking):
+    pass
+
+def test_sync_leak():
+    async def main():
+        asyncio.create_task(stay())
+        await asyncio.sleep(0)
+    asyncio.run(main())
+
+@pytest.mark.asyncio
+async def test_clean():
+    await asyncio.sleep(0)
+"""
+
+
+@pytest.mark.parametrize("find", ["tasks", ", ".join(FIND)], ids=["tasks", "all"])
+def test_a_checker_of_blocking_calls_has_nothing_to_say(tmp_path: Path, find: str) -> None:
+    ini = f"taskscope = true\ntaskscope_grace = 0.1\ntaskscope_find = {find}\nasyncio_mode = auto"
+    run = run_pytest(tmp_path, {"test_it.py": BLOCKBUSTER}, plugins=ASYNCIO, ini=ini)
+    assert run.outcomes() == {
+        "test_leak": "failed",
+        "test_late": "passed",
+        "test_hang": "failed",
+        "test_with_fixture": "error",
+        "test_sync_leak": "failed",
+        "test_clean": "passed",
+    }
+    assert "BlockingError" not in run.output
+    assert "await asyncio.sleep(60)" in run.phase("test_leak").text
+    assert "could never have gone on" in run.phase("test_hang").text
+    assert "1 task outlived" in run.phase("test_with_fixture", "teardown").text

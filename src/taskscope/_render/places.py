@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import linecache
 import os
 import re
 import stat
 import sys
-import sysconfig
 from collections.abc import Iterable
 
 from taskscope._render.style import Paint
 from taskscope._render.words import WIDTH, clipped, columns, printable, wrapped
 from taskscope._report import Frame
 
-_STDLIB = os.path.normcase(sysconfig.get_path("stdlib")) + os.sep
+_STDLIB = os.path.normcase(os.path.dirname(os.path.dirname(asyncio.__file__))) + os.sep
 # A report can come from another process, whose library lay elsewhere.
 _ANY_STDLIB = re.compile(r"[/\\]lib(?:64)?[/\\]python3\.\d+t?[/\\]")
 _INSTALLED = re.compile(r".*[/\\](?:site|dist)-packages[/\\]")
@@ -46,7 +46,7 @@ def short_path(file: str) -> str:
         return printable(file[installed.end() :])
     try:
         here = os.getcwd() + os.sep
-    except OSError:  # the folder is gone
+    except Exception:  # the folder is gone, or a tool that looks for blocking calls in event loops forbids to ask
         return printable(file)
     return printable(file.removeprefix(here) if len(here) > 1 else file)
 
