@@ -247,6 +247,7 @@ _ALL = (
             "--import-mode=importlib",
             "-p",
             "trio._tests.pytest_plugin",
+            "--run-slow",
             *TRIO_LIBRARY.options,
         ),
         root=TRIO_LIBRARY.root,
