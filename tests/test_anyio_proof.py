@@ -20,6 +20,7 @@ import anyio.from_thread
 import anyio.to_thread
 import pytest
 from conftest import Run
+from test_watch import Body, watched
 
 from taskscope import DeadlockError, ScopeTimeoutError, TaskScope
 from taskscope._backends._cycles import cancel_here
@@ -32,11 +33,9 @@ HAS_HANDLES = hasattr(anyio, "TaskHandle")
 Wake = Callable[[], object]
 Keep = Callable[[Any], None]
 Wait = Callable[[Keep], Coroutine[Any, Any, None]]
-Body = Callable[[], Coroutine[Any, Any, None]]
 
 LONG = 3600.0
 PATIENCE = 5.0
-WATCH = 0.01
 TIMEOUT = 0.06
 
 
@@ -666,12 +665,6 @@ PROVABLE: list[Body] = [
 
 
 TRIED_EVERYWHERE = [two_locks, rendezvous_with_nobody]
-
-
-async def watched(body: Body, timeout: float = PATIENCE) -> TaskScope:
-    async with TaskScope("watched", grace=0, watch=WATCH, timeout=timeout, on_leak="ignore") as scope:
-        await body()
-    return scope
 
 
 # Ways to run a body on AnyIO, in each of which only its runner and those who wait for it hold it.

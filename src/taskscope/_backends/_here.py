@@ -53,6 +53,7 @@ def backend_of_task(task: object) -> Backend | None:
 
 def running_trio() -> Backend | None:
     """Trio's backend where a task of Trio's runs; None elsewhere, also in a host loop's part of a guest run."""
+    # As `trio_run` has it, without a call: every scope asks.
     context = getattr(_trio_run or sys.modules.get(_TRIO_RUN), "GLOBAL_RUN_CONTEXT", None)
     return None if getattr(context, "task", None) is None else _imported_trio()
 

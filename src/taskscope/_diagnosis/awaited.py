@@ -13,6 +13,7 @@ from taskscope._diagnosis.awaitables import cells_of, fields, is_done, is_future
 from taskscope._diagnosis.primitives import CONCURRENT, referred
 
 GATHERING: Final[type] = vars(asyncio.tasks)["_GatheringFuture"]
+"""What `gather` returns: to cancel it cancels all that it waits for."""
 
 AS_COMPLETED: Final[type | None] = vars(asyncio.tasks).get("_AsCompletedIterator")
 """What `as_completed` returns since 3.13."""

@@ -59,6 +59,11 @@ def module_of(kind: type) -> str | None:
     return found if type(found) is str else None
 
 
+def is_named(kind: type, module: str, name: str) -> bool:
+    """Whether it is the class of that name, also where its module has been imported anew since and has another one."""
+    return module_of(kind) == module and _name(kind) == name
+
+
 def package_of(kind: type) -> str:
     """The outermost package of that module, empty where it says nothing."""
     return (module_of(kind) or "").partition(".")[0]
@@ -66,6 +71,7 @@ def package_of(kind: type) -> str:
 
 def ids_of_namespaces() -> set[int]:
     """The ids of the dicts in which modules have what they define."""
+    # Without a call for each of them: every walk asks, and there are hundreds.
     modules = [module for module in list(sys.modules.values()) if issubclass(class_of(module), types.ModuleType)]
     return set(map(id, map(_globals, modules)))
 

@@ -123,10 +123,9 @@ class _Search:
         shown = self._referrers(held)
         if _are_called_by_others(self._held, shown):
             return True
-        holders = [holder for holder in shown if id(holder) not in self._seen]
-        holders = [holder for holder in holders if not _is_awaited(holder, held) and not _has_root(holder, held)]
-        holders = [holder for holder in holders if not self._is_awaited_as_completed(holder)]
-        # Those may hold something else at a further step.
+        new = [holder for holder in shown if id(holder) not in self._seen]
+        holders = [holder for holder in new if not self._only_knows(holder, held)]
+        # The others may hold something else at a further step.
         self._seen.update(map(id, holders))
         if not all(map(self._is_known, holders)):
             return True
@@ -139,6 +138,10 @@ class _Search:
         shown = [obj for obj, count in zip(found, counts, strict=True) if obj is not self._held and count > _ALONE]
         # Tasks in C do not show all that they hold: not their done callbacks before 3.13, and no attributes.
         return shown + [task for task in self._all_tasks if any(id(ref) in held for ref in gc.get_referents(task))]
+
+    def _only_knows(self, holder: Any, held: set[int]) -> bool:
+        """Whether what it holds of that is who waits in it, or AnyIO's root task."""
+        return _is_awaited(holder, held) or _has_root(holder, held) or self._is_awaited_as_completed(holder)
 
     def _is_awaited_as_completed(self, holder: Any) -> bool:
         """Whether it is what `as_completed` has returned, which since 3.14 knows by whom it was called."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final, cast
 
 from taskscope._diagnosis.awaitables import UNKNOWN, field_of
-from taskscope._diagnosis.opaque import module_of, package_of
+from taskscope._diagnosis.opaque import is_named, module_of, package_of
 
 _NESTED: Final = 16
 
@@ -18,11 +18,8 @@ def is_trio_task(obj: object) -> bool:
 
 
 def is_class_of_trio_tasks(kind: type) -> bool:
-    """Whether it is the class of Trio's tasks. No other can be derived from that.
-
-    By its name: a test of what a package imports can have put another Trio in the place of the one that runs.
-    """
-    return module_of(kind) == "trio.lowlevel" and kind.__name__ == "Task"
+    """Whether it is the class of Trio's tasks. No other can be derived from that."""
+    return is_named(kind, "trio.lowlevel", "Task")
 
 
 def name_of(task: object) -> str:

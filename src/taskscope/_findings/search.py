@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Container, Coroutine, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import cache
-from importlib import import_module
-from typing import Any, Final, Protocol, cast, final
+from typing import Any, Final, Protocol, final
 
 from taskscope._diagnosis.describe import describe
 from taskscope._diagnosis.safely import error_in_words
 from taskscope._findings.found import Found, Kind
+from taskscope._findings.kinds import KINDS, kind_of
 from taskscope._findings.taken import Taken
 from taskscope._findings.told import is_told, note_told
 from taskscope._policy import FIND, Policy
@@ -28,19 +26,6 @@ FIRST_PAUSE: Final = 0.001
 LONGEST_PAUSE: Final = 0.05
 
 _UNPRINTABLE: Final = "it cannot be printed"
-
-# Where each kind is looked for: the module and its class. Looked up by the words of `find`.
-_KINDS: Final = {
-    "timers": ("timers", "Timers"),
-    "generators": ("generators", "Generators"),
-    "executor": ("executors", "Executors"),
-    "threads": ("threads", "Threads"),
-    "processes": ("processes", "Processes"),
-    "servers": ("servers", "Servers"),
-    "transports": ("transports", "Transports"),
-    "unretrieved": ("unretrieved", "Unretrieved"),
-}
-
 
 # What Trio does not have: there an exception always propagates, and what would be a timer or a server is a task.
 _OF_ASYNCIO: Final = frozenset({"timers", "servers", "transports", "unretrieved"})
@@ -100,9 +85,9 @@ class Search:
         self.coverage: tuple[str, ...] = ()
         self._policy = policy
         self._kinds = [
-            _kind(word)(table, policy)
+            kind_of(word)(table, policy)
             for word in FIND
-            if word in policy.find and word in _KINDS and (table.backend.name == "asyncio" or word not in _OF_ASYNCIO)
+            if word in policy.find and word in KINDS and (table.backend.name == "asyncio" or word not in _OF_ASYNCIO)
         ]
         self._begun: list[Kind] = []
         self._found: list[Found] = []
@@ -310,25 +295,6 @@ class Search:
         omitted = len(findings) - FOUND_LIMIT
         if omitted > 0:
             self.coverage += (f"{omitted:,} more things outlived the scope, too many to describe",)
-
-
-@cache
-def _kind(word: str) -> Callable[[TaskTable, Policy], Kind]:
-    module, name = _KINDS[word]
-    with _as_outside_of_loops():
-        found = import_module(f"taskscope._findings.{module}")
-    return cast("Callable[[TaskTable, Policy], Kind]", getattr(found, name))
-
-
-@contextmanager
-def _as_outside_of_loops() -> Generator[None]:
-    """What `multiprocessing` asks the system for when it is imported, checkers of blocking calls forbid in a loop."""
-    loop = asyncio._get_running_loop()
-    asyncio._set_running_loop(None)
-    try:
-        yield
-    finally:
-        asyncio._set_running_loop(loop)
 
 
 def _lasts(found: Found, deadline: float) -> bool:

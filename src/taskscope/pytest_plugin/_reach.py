@@ -12,7 +12,8 @@ from itertools import chain
 from typing import Any, Final, TypeVar
 
 from taskscope._diagnosis.awaitables import FUTURES, TASKS, UNKNOWN, done_callbacks, field_of, fields
-from taskscope._diagnosis.opaque import class_of, module_of, package_of
+from taskscope._diagnosis.awaited import GATHERING
+from taskscope._diagnosis.opaque import class_of, is_named, package_of
 from taskscope._diagnosis.stops import STOPS
 from taskscope._diagnosis.tasks import coroutine_of
 from taskscope._diagnosis.trio_tasks import is_class_of_trio_tasks
@@ -71,9 +72,6 @@ _HOLDERS: Final = frozenset(
 
 # What asyncio has for all loops: ways to whatever any of them runs.
 _OF_ALL_LOOPS: Final = ("EventLoopPolicy", "ChildWatcher")
-
-# What `asyncio.gather` returns: to cancel it cancels all that it waits for.
-_GATHERING: Final[Any] = vars(asyncio.tasks)["_GatheringFuture"]
 
 _SETS: Final = (set, frozenset)
 
@@ -191,7 +189,7 @@ def _is_stop(kind: type) -> bool:
 
 def _is_passed_in_spite(kind: type, root: str) -> bool:
     """Whether a walk goes through the objects of a class that is derived from one at which it stops."""
-    if issubclass(kind, TASKS) or kind is _GATHERING:
+    if issubclass(kind, TASKS) or kind is GATHERING:
         return True
     # What a user has derived from these holds what he has put there. Other futures only lead to who waits for them:
     # that a test's task waits for something of a fixture's does not make it the fixture's.
@@ -218,7 +216,7 @@ def _way_through(kind: type[Any]) -> _Way | None:
         return _held_by_trio_task
     if issubclass(kind, TASKS):
         return _held_by_task
-    if kind is _GATHERING:
+    if kind is GATHERING:
         return _gathered_by
     if issubclass(kind, FUTURES):
         return _given_to_future
@@ -283,7 +281,7 @@ def _alive_in(container: object) -> list[object]:
 
 
 def _is_nursery(kind: type) -> bool:
-    return module_of(kind) == "trio" and kind.__name__ == "Nursery"
+    return is_named(kind, "trio", "Nursery")
 
 
 def _held(obj: object, name: str) -> object:
