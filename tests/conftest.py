@@ -14,8 +14,6 @@ import hypothesis
 import pytest
 from anyio_kernels.loops import ANYIO_KNOWS_EAGER_TASKS
 
-from taskscope._diagnosis import strangers
-
 T = TypeVar("T")
 
 # Tests of this package run real loops: how long an example takes says nothing about it.
@@ -36,7 +34,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def what_others_hold_is_out_of_sight(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Takes what pytest and the tests' modules hold out of the collector's sight.
+    """Takes what pytest, the tests' modules and the tests before hold out of the collector's sight.
 
     Hundreds of tests collect garbage, which would take ten times as long with all that to go through. Where somebody
     asks the collector who holds a body's task, all is to be seen: no proof is given where it is not. Modules that keep
@@ -45,11 +43,11 @@ def what_others_hold_is_out_of_sight(request: pytest.FixtureRequest) -> Iterator
     with pytest.MonkeyPatch.context() as patch:
         if request.node.get_closest_marker("holders_are_looked_for"):
             gc.unfreeze()
-        elif gc.get_freeze_count() <= strangers.FROZEN_BY_ITSELF:
+        else:
             gc.collect()
             gc.freeze()
         if request.node.get_closest_marker("nothing_frozen_holds_a_task"):
-            patch.setattr(strangers, "FROZEN_BY_ITSELF", sys.maxsize)
+            patch.setattr(gc, "get_freeze_count", lambda: 0)  # which counts them one by one
         yield
 
 
