@@ -131,7 +131,6 @@ _ALL = (
             "d63267548939c46b0247dc8e5b45a9947590e35e64ee73a23c074aa3cf88e9da",
             (
                 *_NEEDS,
-                "h2<4.3",
                 "httpx>=0.28",
                 "hypothesis>=6.100",
                 "mock>=5",
