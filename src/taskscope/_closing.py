@@ -363,7 +363,7 @@ def with_closed(table: TaskTable, task: AnyTask, record: TaskRecord) -> TaskReco
     """A task's record, with the resources that it held when they were closed."""
     if table.closed_in_use is None:
         return record
-    from taskscope._closed_in_use import closed_before_end  # only who has something to tell pays for the import
+    from taskscope._accusations import closed_before_end  # only who has something to tell pays for the import
 
     closed = closed_before_end(table, task)
     return replace(record, closed_before_end=closed) if closed else record

@@ -32,7 +32,7 @@ def exit_report(
     closed: tuple[Finding, ...] = ()
     coverage = (*closing.coverage, *closing.left.coverage, *closing.search_coverage)
     if table.closed_in_use is not None:
-        from taskscope._closed_in_use import findings_of  # only who has something to tell pays for the import
+        from taskscope._accusations import findings_of  # only who has something to tell pays for the import
 
         closed = findings_of(table, closing.left)
     coverage = (*coverage, *missed_closings(table.backend.running_tracking().closings_missed))

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from taskscope import _proving_on_trio
+from taskscope._accusations import Accusation
 from taskscope._backends import _asyncio as backend
 from taskscope._backends._ownership import running_loop
-from taskscope._closed_in_use import Accusation
 from taskscope._closers import closers
 from taskscope._diagnosis.alive_on_loop import alive_on
 from taskscope._diagnosis.calls_all import BY_TIMERS, NAMES, can_cancel_any

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from taskscope._accusations import Accusation
 from taskscope._backends._backend import Backend
-from taskscope._closed_in_use import Accusation
 from taskscope._closers import closers
 from taskscope._diagnosis.host import frames_as_held, own_coroutines
 from taskscope._diagnosis.proof import Held, Proof, why_it_failed

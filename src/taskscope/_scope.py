@@ -377,7 +377,7 @@ class TaskScope:
         if self._search is not None:
             self._search.finish()
         if self._table.closed_in_use is not None:
-            from taskscope._closed_in_use import forget
+            from taskscope._accusations import forget
 
             forget(self._table)
         self._table.close()
@@ -417,7 +417,7 @@ class TaskScope:
         pending = [task for task in self._table.pending() if not left.takes_by_rule(task)]
         findings = () if self._search is None else self._search.end_at_once()
         if self._table.closed_in_use is not None:
-            from taskscope._closed_in_use import findings_of
+            from taskscope._accusations import findings_of
 
             findings = (*findings_of(self._table), *findings)
         try:
