@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from taskscope._diagnosis.holding import DEPTH, OBJECTS, Holding, HoldingSearch, Keeper, tasks_of
+from taskscope._diagnosis.holding import DEPTH, Holding, HoldingSearch, Keeper, tasks_of
+from taskscope._diagnosis.steps import OBJECTS
 
 
 class Thing:

@@ -18,15 +18,16 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
-from typing import Any, Final, cast, final
+from typing import Any, Final, final
 
 from taskscope._diagnosis.awaitables import is_wrapper
 from taskscope._diagnosis.folding import is_internal, is_of_library, is_own
 from taskscope._diagnosis.live_variables import dead_variables
 from taskscope._diagnosis.opaque import class_of, module_of, package_of
-from taskscope._diagnosis.own_fields import own_fields, own_values
+from taskscope._diagnosis.own_fields import own_fields
 from taskscope._diagnosis.packages import TRIO, function_in
 from taskscope._diagnosis.stack import Link, task_chain
+from taskscope._diagnosis.steps import OBJECTS, Step, held_by, steps_from
 from taskscope._diagnosis.stops import STOPS
 from taskscope._diagnosis.tasks import is_task
 from taskscope._report import Frame
@@ -34,16 +35,11 @@ from taskscope._report import Frame
 DEPTH: Final = 4
 """Steps from a variable to what it leads to. What lies further is not found."""
 
-OBJECTS: Final = 1_000
-"""Objects that are looked at for one frame."""
-
 ALL_OBJECTS: Final = 300_000
 """Objects that are looked at for all tasks together. Those that are not come to by then count as holding nothing."""
 
 SECONDS: Final = 0.25
 """How long all tasks together are looked at."""
-
-_KEY_WIDTH: Final = 40
 
 _STOPS: Final[tuple[type, ...]] = (
     *STOPS,
@@ -57,10 +53,6 @@ _STOPS: Final[tuple[type, ...]] = (
     asyncio.StreamReaderProtocol,
     bytearray,
 )
-
-_SEQUENCES: Final[tuple[type, ...]] = (list, tuple, deque)
-_SETS: Final[tuple[type, ...]] = (set, frozenset)
-_CALLS: Final[tuple[Any, ...]] = (types.FunctionType, types.MethodType, types.BuiltinMethodType, functools.partial)
 
 _name: Final = type.__dict__["__name__"].__get__
 
@@ -79,9 +71,6 @@ _FRAMES: Final[dict[type, Callable[[Any], Any]]] = {
     types.GeneratorType: lambda holder: holder.gi_frame,
     types.AsyncGeneratorType: lambda holder: holder.ag_frame,
 }
-
-Step = tuple[str, object]
-"""A way on: what follows the name of the thing in an expression, and what is there."""
 
 
 @final
@@ -123,7 +112,7 @@ class Keeper:
     def leads_to(self, targets: Collection[int]) -> bool:
         things: list[object] = [self._thing()]
         for _ in range(self._steps):
-            held = list(islice((held for thing in things for held in _held_by(thing)), OBJECTS))
+            held = list(islice((held for thing in things for held in held_by(thing)), OBJECTS))
             if any(id(each) in targets for each in held):
                 return True
             things = [each for each in held if not is_stop(class_of(each))]
@@ -192,7 +181,7 @@ class HoldingSearch:
         came_to: list[tuple[object, int, int]] = [(variables, -1, DEPTH + 1)]
         seen: dict[int, int] = {}
         for place, (obj, _, left) in enumerate(came_to):  # which grows meanwhile
-            children = list(variables.values()) if obj is variables else _held_by(obj)
+            children = list(variables.values()) if obj is variables else held_by(obj)
             self._left -= len(children)
             for held in children:
                 if id(held) in self._targets:
@@ -273,60 +262,6 @@ def _named(way: list[Any]) -> str:
     return name
 
 
-def _held_by(obj: Any) -> list[object]:
-    """What an object leads to, by one step, without saying how."""
-    kind = class_of(obj)
-    if any(kind is known for known in _CALLS):
-        return [value for _, value in steps_from(obj)]
-    return [*_values(obj, kind), *own_values(obj)]
-
-
-def _values(obj: Any, kind: type) -> list[object]:
-    """What is in a container."""
-    if issubclass(kind, dict):
-        return _first(cast("Any", dict).values(obj))
-    base = next((base for base in (*_SEQUENCES, *_SETS) if issubclass(kind, base)), None)
-    return [] if base is None else _first(cast("Any", base).__iter__(obj))
-
-
-def steps_from(obj: Any) -> Iterator[Step]:
-    """What an object leads to, by one step."""
-    kind = class_of(obj)
-    if kind is types.FunctionType:
-        yield from _closure(obj)
-    elif kind is types.MethodType or kind is types.BuiltinMethodType:
-        yield ".__self__", obj.__self__
-        if kind is types.MethodType:
-            yield ".__func__", obj.__func__
-    elif kind is functools.partial:
-        yield ".func", obj.func
-        yield from ((f".args[{number}]", value) for number, value in enumerate(obj.args))
-        yield from ((f".keywords[{_key(key)}]", value) for key, value in list(obj.keywords.items()))
-    else:
-        yield from _items(obj, kind)
-        yield from ((f".{name}", value) for name, value in own_fields(obj))
-
-
-def _items(obj: Any, kind: type) -> Iterator[Step]:
-    if issubclass(kind, dict):
-        yield from ((f"[{_key(key)}]", value) for key, value in _first(cast("Any", dict).items(obj)))
-    for base in _SEQUENCES:
-        if issubclass(kind, base):
-            values = _first(cast("Any", base).__iter__(obj))
-            yield from ((f"[{number}]", value) for number, value in enumerate(values))
-    for base in _SETS:
-        if issubclass(kind, base):
-            yield from (("{...}", value) for value in _first(cast("Any", base).__iter__(obj)))
-
-
-def _first(things: Iterable[Any]) -> list[Any]:
-    """As many as there is any use in looking at."""
-    try:
-        return list(islice(things, OBJECTS))
-    except RuntimeError:  # another thread has changed them meanwhile
-        return []
-
-
 def _leads_to_users(kind: type) -> bool:
     """Whether objects of a class may lead to tasks that only wait for something: primitives of Trio and AnyIO do."""
     if _is_group(kind):
@@ -343,24 +278,6 @@ def _is_group(kind: type) -> bool:
     package = package_of(kind)
     is_of_theirs = package in ("trio", "anyio") and _name(kind) in ("Nursery", "TaskGroup")
     return is_of_theirs or issubclass(kind, asyncio.TaskGroup)
-
-
-def _closure(function: types.FunctionType) -> Iterator[Step]:
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
-        try:
-            yield f".<closure>.{name}", cell.cell_contents
-        except ValueError:  # a variable that has no value yet
-            continue
-    for number, value in enumerate(function.__defaults__ or ()):
-        yield f".__defaults__[{number}]", value
-    for name, value in (function.__kwdefaults__ or {}).items():
-        yield f".__kwdefaults__[{_key(name)}]", value
-
-
-def _key(key: object) -> str:
-    if type(key) is str and len(key) <= _KEY_WIDTH:
-        return repr(key)
-    return str(key) if type(key) is int else "..."
 
 
 def _variables(frame: types.FrameType) -> dict[str, object]:

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from taskscope._diagnosis.awaitables import done_callbacks, is_future, is_task
-from taskscope._diagnosis.holding import is_stop, steps_from
+from taskscope._diagnosis.holding import is_stop
 from taskscope._diagnosis.opaque import class_of
+from taskscope._diagnosis.steps import steps_from
 
 _STEPS: Final = 4
 """Steps from what is called back to the future that it completes: `as_completed` has a queue between them."""
