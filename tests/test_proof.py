@@ -16,7 +16,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 import types
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
@@ -1816,11 +1815,9 @@ def test_with_too_much_to_look_at_nothing_is_proven(run: Run, large: Callable[[]
     async def main() -> None:
         tasks: Tasks = []
         await spawned(tasks, wait_with(large()))
-        started = time.perf_counter()
         proof = prove(tasks)
-        took = time.perf_counter() - started
         assert proof.stuck == {} and proof.reason is not None and "more than" in proof.reason
-        assert took < 0.05
+        assert proof.visited <= reachability.limit_for(1, None)
         await end(tasks)
 
     run(main)

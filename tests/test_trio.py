@@ -1077,3 +1077,27 @@ def test_a_clock_that_stands_is_not_moved_by_looks_at_the_body() -> None:
             return trio.current_time()
 
     assert trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0)) == 0
+
+
+@pytest.mark.parametrize("limits", [{"watch": 0.25}, {"timeout": 60.0}])
+@pytest.mark.parametrize("outer_is_cancelled", [False, True])
+def test_what_a_body_has_opened_may_be_closed_after_it(limits: dict[str, float], outer_is_cancelled: bool) -> None:
+    """As by a fixture, which AnyIO runs in the task of the test."""
+
+    async def main() -> None:
+        outer, inner = trio.CancelScope(), trio.CancelScope()
+        with outer:
+            async with TaskScope(**limits):  # type: ignore[arg-type]
+                manager = trio.open_nursery()
+                nursery = await manager.__aenter__()
+                inner.__enter__()
+            if outer_is_cancelled:
+                outer.cancel()
+            inner.__exit__(None, None, None)
+            nursery.start_soon(trio.lowlevel.checkpoint)
+            await manager.__aexit__(None, None, None)
+            await trio.lowlevel.checkpoint()
+        assert outer.cancelled_caught == outer_is_cancelled
+        assert trio.lowlevel.current_task()._cancel_status.children == frozenset()
+
+    trio.run(main)

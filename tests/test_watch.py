@@ -423,7 +423,7 @@ def test_looking_takes_little_of_the_time(run: Run, monkeypatch: pytest.MonkeyPa
         return Proof({}, 0)
 
     monkeypatch.setattr(_proving, "prove_with_host", prove_with_host)
-    monkeypatch.setattr(_watch.time, "thread_time", lambda: clock[0])
+    monkeypatch.setattr(_watch, "thread_time", lambda: clock[0])
 
     async def main() -> None:
         with pytest.raises(ScopeTimeoutError):

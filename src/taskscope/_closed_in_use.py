@@ -9,7 +9,6 @@ that it was closed: any other could be who has closed it.
 from __future__ import annotations
 
 import inspect
-import time
 import types
 import weakref
 from collections import deque
@@ -22,6 +21,7 @@ from typing import Any, Final, NamedTuple, cast, final
 from taskscope._accusations import Accusation, enter
 from taskscope._backends._backend import Backend, Tracking
 from taskscope._backends._here import backend_here
+from taskscope._clock import perf_counter
 from taskscope._closers import closers
 from taskscope._diagnosis.awaitables import is_exactly
 from taskscope._diagnosis.diagnosis import Diagnosis
@@ -182,11 +182,11 @@ class Suspects:
 
 @contextmanager
 def _spending(tracking: Tracking) -> Generator[None]:
-    started = time.perf_counter()
+    started = perf_counter()
     try:
         yield
     finally:
-        tracking.looks.spend(time.perf_counter() - started)
+        tracking.looks.spend(perf_counter() - started)
 
 
 def note_closer(part: object) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from taskscope._backends._backend import Backend
 from taskscope._cancelling import Cancelling
+from taskscope._clock import sleep
 from taskscope._diagnosis.describe import describe
 from taskscope._diagnosis.diagnosis import Diagnosis
 from taskscope._diagnosis.groups import group_name, owning_group
@@ -141,7 +141,7 @@ class Closing:
         return self.cancelled_by is None
 
     async def _sleep(self, seconds: float) -> None:
-        await self.backend.off_loop(partial(time.sleep, seconds), seconds + PAUSE_MORE)
+        await self.backend.off_loop(partial(sleep, seconds), seconds + PAUSE_MORE)
 
     async def bounded(self, works: list[Coroutine[Any, Any, object]], seconds: float) -> list[BaseException | None]:
         """Awaits works, all together for at most so many seconds, and returns what each has raised."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -10,6 +9,7 @@ from taskscope import _proving_on_trio
 from taskscope._accusations import Accusation
 from taskscope._backends import _asyncio as backend
 from taskscope._backends._ownership import running_loop
+from taskscope._clock import perf_counter
 from taskscope._closers import closers
 from taskscope._diagnosis.alive_on_loop import alive_on
 from taskscope._diagnosis.calls_all import BY_TIMERS, NAMES, can_cancel_any
@@ -98,9 +98,9 @@ def _within_budget(
     budget = backend.running_tracking().budget
     if not budget.has_any_left:
         return Proof({}, 0, "the scopes of this loop have used up the time for proofs")
-    started = time.perf_counter()
+    started = perf_counter()
     proof = _prove(tasks, bookkeepers, opener=host, later=later)
-    budget.spend(time.perf_counter() - started)
+    budget.spend(perf_counter() - started)
     return proof
 
 

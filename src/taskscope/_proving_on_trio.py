@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from taskscope._accusations import Accusation
 from taskscope._backends._backend import Backend
+from taskscope._clock import perf_counter
 from taskscope._closers import closers
 from taskscope._diagnosis.host import frames_as_held, own_coroutines
 from taskscope._diagnosis.proof import Held, Proof, why_it_failed
@@ -52,10 +52,10 @@ def _within_budget(table: TaskTable, bookkeepers: Iterable[object], opener: Any)
     budget = table.backend.running_tracking().budget
     if not budget.has_any_left:
         return Proof({}, 0, "the scopes of this loop have used up the time for proofs")
-    started = time.perf_counter()
+    started = perf_counter()
     tasks = [task for task in table.pending() if table.backend.where_it_waits(task)]
     proof = _prove(table.backend, tasks, bookkeepers, opener)
-    budget.spend(time.perf_counter() - started)
+    budget.spend(perf_counter() - started)
     return proof
 
 

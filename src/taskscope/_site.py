@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from asyncio import base_events, events, runners, taskgroups
 from types import CodeType, FrameType
 
+from taskscope._clock import monotonic
 from taskscope._frames import frame_at
 from taskscope._report import Frame
 from taskscope._table import NO_SITE, Row
@@ -114,7 +114,7 @@ def note_stack(frame: FrameType | None, origin: Row) -> Row:
         stack.append((walk.f_code, walk.f_lasti))
         walk = walk.f_back
     code, offset = (site.f_code, site.f_lasti) if site is not None else (None, 0)
-    return (code, offset, cut(origin), origin[3] + 1, tuple(stack), time.monotonic())
+    return (code, offset, cut(origin), origin[3] + 1, tuple(stack), monotonic())
 
 
 def note_nothing(frame: FrameType | None, origin: Row) -> Row:
@@ -163,4 +163,4 @@ def stack_of(row: Row) -> tuple[Frame, ...]:
 
 
 def age_of(row: Row) -> float | None:
-    return time.monotonic() - row[5] if len(row) == 6 else None
+    return monotonic() - row[5] if len(row) == 6 else None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import final
 
 from taskscope._backends._budget import SHARE_OF_FINDS, SHARE_OF_WATCHES
+from taskscope._clock import thread_time
 from taskscope._diagnosis.proof import NOT_HELD, Held, Proof
 from taskscope._table import AnyTask, TaskTable
 
@@ -43,9 +43,9 @@ class BodyWatch:
         if self._waited_for and self._waited_for == before and now >= budget.next_look:
             from taskscope._proving import prove_with_host  # only who waits that long pays for the import
 
-            started = time.thread_time()  # on a busy machine a look takes longer, and costs no more
+            started = thread_time()  # on a busy machine a look takes longer, and costs no more
             proof = prove_with_host(self._table, self._held)
-            taken = time.thread_time() - started
+            taken = thread_time() - started
             if id(self._host) in proof.stuck:
                 budget.next_look = now + taken / SHARE_OF_FINDS
                 self._found(proof)

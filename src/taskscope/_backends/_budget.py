@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import final
+
+from taskscope._clock import perf_counter
 
 BURST = 0.25
 """Seconds that the ends of scopes can spend at once."""
@@ -24,12 +25,12 @@ class Budget:
 
     def __init__(self) -> None:
         self._left = BURST
-        self._counted_at = time.perf_counter()
+        self._counted_at = perf_counter()
         self.next_look = 0.0  # on the loop's clock
 
     @property
     def has_any_left(self) -> bool:
-        now = time.perf_counter()
+        now = perf_counter()
         self._left = min(BURST, self._left + (now - self._counted_at) * SHARE_OF_ENDS)
         self._counted_at = now
         return self._left > 0

@@ -7,7 +7,6 @@ import signal
 from collections.abc import Callable, Container, Coroutine
 from contextlib import AbstractContextManager, suppress
 from contextvars import Context
-from time import perf_counter
 from typing import Any, Final, TypeVar, final
 
 import trio
@@ -19,6 +18,7 @@ from taskscope._backends._trio_clock import is_clock_virtual as is_clock_virtual
 from taskscope._backends._trio_tracking import TrioTracking, run_context, tracking_of_run
 from taskscope._backends._trio_tracking import running_tracking as running_tracking
 from taskscope._backends._watchdog import start_thread
+from taskscope._clock import perf_counter
 from taskscope._report import Outcome
 from taskscope._table import TaskTable
 
@@ -172,7 +172,7 @@ class BodyCancel:
 
     def leave(self, exc: BaseException | None) -> BaseException | None:
         scope, self._scope = self._scope, None
-        if scope is None:
+        if scope is None or _take_out(scope):
             return exc
         try:
             is_over = scope.__exit__(None if exc is None else type(exc), exc, None)
@@ -186,6 +186,24 @@ class BodyCancel:
 
     def was_it(self, exc: BaseException | None) -> bool:
         return exc is None
+
+
+@trio.lowlevel.enable_ki_protection
+def _take_out(scope: trio.CancelScope) -> bool:
+    """Ends a cancel scope in which others are still open. False where there are none, or where it was cancelled.
+
+    AnyIO runs a test and its fixtures in one task, so what the one has opened the other may close. Trio has no public
+    way to end the outer one first.
+    """
+    status: Any = getattr(scope, "_cancel_status", None)
+    innermost: Any = getattr(current_task(), "_cancel_status", None)
+    if status is None or innermost is status or scope.cancel_called or not status.encloses(innermost):
+        return False
+    for inner in status.children:
+        inner.parent = status.parent
+    status.close()
+    scope._cancel_status = None  # pyright: ignore[reportPrivateUsage]
+    return True
 
 
 def tasks_waiting_for_current() -> list[Any]:

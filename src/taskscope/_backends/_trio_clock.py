@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from time import perf_counter
 from typing import Any, final
 
 import trio
@@ -65,9 +65,9 @@ class TrioClock:
     async def _wait_in_real_time(self, wait: _Wait) -> None:
         """As long as something is ready to run the clock does not jump again."""
         while self._patience > 0 and wait.left_to_the_world():
-            started = time.perf_counter()
+            started = perf_counter()
             await trio.lowlevel.checkpoint()
-            self._patience -= min(time.perf_counter() - started, LONGEST_TURN)
+            self._patience -= min(perf_counter() - started, LONGEST_TURN)
 
 
 def is_clock_jumping() -> bool:

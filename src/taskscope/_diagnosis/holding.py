@@ -11,7 +11,6 @@ import functools
 import gc
 import logging
 import sys
-import time
 import types
 import weakref
 from collections import Counter, deque
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from typing import Any, Final, final
 
+from taskscope._clock import perf_counter
 from taskscope._diagnosis.awaitables import is_wrapper
 from taskscope._diagnosis.folding import is_internal, is_of_library, is_own
 from taskscope._diagnosis.live_variables import dead_variables
@@ -127,7 +127,7 @@ class HoldingSearch:
         """targets: ids of the objects that stand for the thing: to come to one of them will do."""
         self._targets = targets
         self._left = ALL_OBJECTS
-        self._until = time.perf_counter() + SECONDS
+        self._until = perf_counter() + SECONDS
         # How many steps from an object have been looked at in vain, by its id.
         self._in_vain: dict[int, int] = {}
         self._stops: dict[int, bool] = {}
@@ -151,7 +151,7 @@ class HoldingSearch:
     @property
     def is_cut_short(self) -> bool:
         """Whether the limits of objects and time are reached: what has not been found by now is not found."""
-        return self._left <= 0 or time.perf_counter() >= self._until
+        return self._left <= 0 or perf_counter() >= self._until
 
     def _holding_of(self, link: Link) -> Holding | None:
         find = _FRAMES.get(type(link.holder))

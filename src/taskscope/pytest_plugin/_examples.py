@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager, suppress
 from typing import Any, final
+
+from taskscope._clock import perf_counter
 
 Step = Callable[[], None]
 
@@ -24,7 +25,7 @@ class OurTime:
 
     def add_since(self, began: float) -> None:
         """began: by `time.perf_counter`."""
-        self.seconds += time.perf_counter() - began
+        self.seconds += perf_counter() - began
 
 
 def handle_of(function: Any) -> Any:

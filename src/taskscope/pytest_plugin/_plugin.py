@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib
-import time
 from collections.abc import Callable, Coroutine, Generator
 from dataclasses import replace
 from typing import Any, final
 
 import pytest
 
+from taskscope._clock import perf_counter
 from taskscope._diagnosis.opaque import class_of
 from taskscope._report import Report, TaskRecord
 from taskscope.pytest_plugin._claims import ClaimsOf
@@ -189,7 +189,7 @@ class Enforcement:
             tasks = owner.pending_on(loop)
             if tasks or loop in owner.searches.loops():
                 is_early = owner.kind == "fixture" and not owner.is_judged
-                began = time.perf_counter()
+                began = perf_counter()
                 judge_on(loop, owner, tasks, None, self._collect_early if is_early else self.outcomes.collect)
                 if self._run is not None:
                     self._run.time.add_since(began)

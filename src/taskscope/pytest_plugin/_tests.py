@@ -6,7 +6,6 @@ import fnmatch
 import functools
 import inspect
 import threading
-import time
 import unittest
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ import pytest
 
 from taskscope._backends import _asyncio
 from taskscope._backends._here import backend_here, runs_a_task
+from taskscope._clock import perf_counter
 from taskscope._policy import TASKS_ONLY, Find, Policy
 from taskscope._report import Report, TaskRecord
 from taskscope._scope import TaskScope
@@ -245,7 +245,7 @@ class TestRun:
     def _judge(self) -> None:
         if self.owner.is_empty():
             return
-        began = time.perf_counter()
+        began = perf_counter()
         try:
             claims = ClaimsOf(lambda: self._fixtures, instance=self.item.instance)
             judge_from_outside(self.owner, claims, self._tell)
@@ -300,7 +300,7 @@ class TestRun:
                 try:
                     return await function(*args, **kwargs)
                 finally:
-                    ended = time.perf_counter()
+                    ended = perf_counter()
         finally:
             if ended is not None:
                 self.time.add_since(ended)

@@ -1,0 +1,111 @@
+"""What a test has put in the place of a clock is the test's, and what it has opened a fixture may close."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from plugin.project import run_pytest
+
+INI = "taskscope = true\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
+
+CLOCKS = """
+    import asyncio
+    import time
+    from unittest import mock
+
+    import pytest
+
+    NAMES = ["perf_counter", "monotonic", "thread_time", "process_time", "time", "sleep"]
+
+    async def turn():
+        await asyncio.sleep(0)
+
+    async def leave():
+        asyncio.create_task(asyncio.sleep(10))
+        await asyncio.sleep(0)
+
+    def refused():
+        return mock.Mock(side_effect=AssertionError("somebody has used the clock of the test"))
+
+    @pytest.mark.parametrize("name", NAMES)
+    async def test_clean(monkeypatch, name):
+        if name != "monotonic":  # the loop's own
+            monkeypatch.setattr(time, name, refused())
+
+    @pytest.mark.parametrize("main", [turn, leave])
+    @pytest.mark.parametrize("name", NAMES)
+    def test_counted(name, main):
+        with mock.patch(f"time.{name}", wraps=getattr(time, name)) as clock:
+            asyncio.run(turn())
+            plain = clock.call_count
+        with mock.patch(f"time.{name}", wraps=getattr(time, name)) as clock:
+            asyncio.run(main())
+            if name != "monotonic":
+                assert clock.call_count == plain == 0
+"""
+
+
+def test_no_clock_of_a_test_is_used(tmp_path: Path) -> None:
+    run = run_pytest(
+        tmp_path,
+        {"test_it.py": CLOCKS},
+        "--taskscope-on-leak=summary",
+        plugins=("pytest_asyncio.plugin",),
+        ini=INI,
+    )
+    assert set(run.outcomes().values()) == {"passed"}, run.output
+    assert run.report is not None
+    assert len(run.report["findings"]) == 6
+
+
+OPENED = """
+    import contextlib
+
+    import anyio
+    import pytest
+
+    pytestmark = pytest.mark.anyio
+
+    @pytest.fixture(params=["asyncio", "trio"])
+    def anyio_backend(request):
+        return request.param
+
+    class Client:
+        async def connect(self):
+            self.group = anyio.create_task_group()
+            await self.group.__aenter__()
+            self.group.start_soon(anyio.sleep_forever)
+
+        async def aclose(self):
+            self.group.cancel_scope.cancel()
+            await self.group.__aexit__(None, None, None)
+
+    @pytest.fixture
+    async def client(anyio_backend):
+        client = Client()
+        yield client
+        await client.aclose()
+
+    @pytest.fixture
+    async def stack():
+        async with contextlib.AsyncExitStack() as stack:
+            yield stack
+
+    async def test_client(client):
+        await client.connect()
+
+    async def test_stack(stack):
+        group = await stack.enter_async_context(anyio.create_task_group())
+        group.start_soon(anyio.sleep, 0.01)
+
+    async def test_after(client):
+        await client.connect()
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--taskscope-timeout=60",), ("--taskscope-on-leak=summary",)])
+def test_what_a_test_opens_its_fixtures_may_close(options: tuple[str, ...], tmp_path: Path) -> None:
+    run = run_pytest(tmp_path, {"test_it.py": OPENED}, *options, plugins=("anyio",), ini="taskscope = true\n")
+    assert len(run.outcomes()) == 6
+    assert set(run.outcomes().values()) == {"passed"}, run.output
