@@ -124,6 +124,10 @@ class Owner:
                 return False
         return self._searches is None or not self._searches.are_any()
 
+    def is_searched_on(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether it looks for more than tasks on a loop. A look makes nothing that a user's test could count."""
+        return self._searches is not None and loop in self._searches.loops()
+
     def pending(self) -> list[AnyTask]:
         return [task for table in self.tables() for task in table.pending()]
 

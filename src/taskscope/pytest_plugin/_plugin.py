@@ -187,7 +187,7 @@ class Enforcement:
             if owner.is_empty():
                 continue
             tasks = owner.pending_on(loop)
-            if tasks or loop in owner.searches.loops():
+            if tasks or owner.is_searched_on(loop):
                 is_early = owner.kind == "fixture" and not owner.is_judged
                 began = perf_counter()
                 judge_on(loop, owner, tasks, None, self._collect_early if is_early else self.outcomes.collect)

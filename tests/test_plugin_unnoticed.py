@@ -1,4 +1,4 @@
-"""What a test has put in the place of a clock is the test's, and what it has opened a fixture may close."""
+"""What is a test's own stays so: its clocks, what it opens for others to close, the objects that it counts."""
 
 from __future__ import annotations
 
@@ -109,3 +109,36 @@ def test_what_a_test_opens_its_fixtures_may_close(options: tuple[str, ...], tmp_
     run = run_pytest(tmp_path, {"test_it.py": OPENED}, *options, plugins=("anyio",), ini="taskscope = true\n")
     assert len(run.outcomes()) == 6
     assert set(run.outcomes().values()) == {"passed"}, run.output
+
+
+COUNTED = """
+    import asyncio
+    import collections
+    import gc
+
+    async def spawn():
+        await asyncio.create_task(asyncio.sleep(0))
+
+    def counted():
+        return collections.Counter(type(obj).__module__ + "." + type(obj).__qualname__ for obj in gc.get_objects())
+
+    def test_nothing_comes_of_it():
+        asyncio.run(spawn())
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(spawn())
+        gc.collect()
+        gc.disable()
+        try:
+            before = counted()
+            loop.run_until_complete(spawn())
+            loop.close()
+            new = counted() - before
+        finally:
+            gc.enable()
+        assert [name for name in new if name.startswith("taskscope.")] == []
+"""
+
+
+def test_closing_a_loop_makes_nothing_that_a_test_could_count(tmp_path: Path) -> None:
+    run = run_pytest(tmp_path, {"test_it.py": COUNTED}, "--taskscope-on-leak=summary", ini="taskscope = true\n")
+    assert run.outcomes() == {"test_nothing_comes_of_it": "passed"}, run.output
