@@ -123,7 +123,6 @@ COUNTED = """
         return collections.Counter(type(obj).__module__ + "." + type(obj).__qualname__ for obj in gc.get_objects())
 
     def test_nothing_comes_of_it():
-        asyncio.run(spawn())
         loop = asyncio.new_event_loop()
         loop.run_until_complete(spawn())
         gc.collect()
