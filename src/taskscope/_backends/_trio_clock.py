@@ -6,7 +6,6 @@ import math
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from time import perf_counter
 from typing import Any, final
 
 import trio
@@ -14,6 +13,7 @@ from trio.lowlevel import Task
 
 from taskscope._backends._trio_cancelling import is_cancellation
 from taskscope._backends._watchdog import Watchdog
+from taskscope._clock import perf_counter
 from taskscope._report import Outcome
 
 PATIENCE = 0.2

@@ -24,7 +24,7 @@ class OurTime:
         self.seconds = 0.0
 
     def add_since(self, began: float) -> None:
-        """began: by `time.perf_counter`."""
+        """began: by `perf_counter`."""
         self.seconds += perf_counter() - began
 
 
