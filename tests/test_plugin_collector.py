@@ -24,11 +24,13 @@ FILES = {
 
         def pytest_unconfigure():
             print("callbacks left:", [callback for callback in gc.callbacks if callback not in BEFORE])
+            print("functions:", gc.get_objects, gc.get_referrers)
     """,
     "test_collected.py": """
         import asyncio
         import gc
         import logging
+        import sys
         import warnings
         import weakref
         import pytest
@@ -112,6 +114,48 @@ FILES = {
                 gc.collect()
             assert seen() is None
 
+        class Raised(Exception):
+            pass
+
+        async def test_what_a_task_raised_is_held_by_nobody():
+            async def child():
+                raise Raised
+
+            task = asyncio.create_task(child())
+            await asyncio.wait([task])
+            error = task.exception()
+            del task
+            assert not any(isinstance(holder, asyncio.Task) for holder in gc.get_referrers(error))
+
+        def test_referrers_are_those_that_python_tells():
+            first, second = Raised(), Raised()
+            holders = [[first], {"second": second}]
+            assert gc.get_referrers(first) == holders[:1]
+            assert sorted(map(id, gc.get_referrers(first, second))) == sorted(map(id, holders))
+            assert gc.get_referrers() == []
+
+        async def test_a_coroutine_shows_what_it_shows_without_us():
+            error = Raised()
+            expected = [sys._getframe().f_generator] if sys.version_info >= (3, 14) else []
+            assert gc.get_referrers(error) == expected
+
+        async def test_what_has_ended_is_among_no_objects():
+            class Made:
+                pass
+
+            async def child():
+                return Made()
+
+            async def main():
+                await asyncio.create_task(child())
+
+            await main()
+            await asyncio.sleep(0)
+            assert not any(isinstance(thing, Made) for thing in gc.get_objects())
+            assert len(gc.get_objects(generation=0)) < len(gc.get_objects())
+            with pytest.raises(ValueError):
+                gc.get_objects(generation=7)
+
         async def test_what_is_pending_is_kept():
             task = asyncio.create_task(asyncio.sleep(3600))
             await asyncio.sleep(0)
@@ -143,6 +187,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "test_unretrieved_of_a_fixture",
         "test_loop_that_nobody_closed",
         "test_on_another_thread_of_trios",
+        "test_what_a_task_raised_is_held_by_nobody",
+        "test_referrers_are_those_that_python_tells",
+        "test_a_coroutine_shows_what_it_shows_without_us",
+        "test_what_has_ended_is_among_no_objects",
         "test_what_is_pending_is_kept",
     ],
 )
@@ -157,6 +205,7 @@ def test_what_is_looked_for_is_found_all_the_same(run: Run) -> None:
 
 def test_the_collector_is_left_as_it_was(run: Run) -> None:
     assert "callbacks left: []" in run.output
+    assert "functions: <built-in function get_objects> <built-in function get_referrers>" in run.output
 
 
 def test_without_the_plugin_these_tests_pass_too(tmp_path: Path) -> None:

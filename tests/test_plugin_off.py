@@ -149,7 +149,7 @@ def test_a_clean_run_loads_nothing_that_is_for_leaks(tmp_path: Path) -> None:
     loaded = set(_probe(tmp_path, "--taskscope", "--taskscope-on-leak=summary")["modules"])
     assert "taskscope._scope" in loaded
     looking = {name for name in loaded if name.startswith(("taskscope._diagnosis.", "taskscope._findings"))}
-    assert looking == {f"taskscope._diagnosis.{name}" for name in ("awaitables", "opaque", "safely")}
+    assert looking == {f"taskscope._diagnosis.{name}" for name in ("awaitables", "collector", "opaque", "safely")}
     assert loaded.isdisjoint({"taskscope._closing", "taskscope._render", "taskscope._backends._trio"})
     assert loaded.isdisjoint(f"taskscope.pytest_plugin.{name}" for name in ("_claiming", "_reach", "_terminal"))
 

@@ -14,7 +14,6 @@ _ALL = (
     Library(
         ANYIO_LIBRARY.package,
         options=(*ANYIO_LIBRARY.options, *no_ipv6(), *(f"--deselect={test}" for test in ANYIO_LIBRARY.left_out)),
-        named=ANYIO_LIBRARY.named,
     ),
     Library(
         Package(

@@ -33,6 +33,7 @@ from taskscope._diagnosis.awaitables import (
 )
 from taskscope._diagnosis.awaited import AS_COMPLETED, GATHERING
 from taskscope._diagnosis.awaiting import code_of
+from taskscope._diagnosis.collector import get_referrers
 from taskscope._diagnosis.opaque import class_of, ids_of_namespaces, package_of
 from taskscope._diagnosis.passing_on import CALLABLES, is_of_libraries, passes_on
 from taskscope._diagnosis.registries import callback_of
@@ -133,7 +134,7 @@ class _Search:
         return False
 
     def _referrers(self, held: set[int]) -> list[Any]:
-        found = gc.get_referrers(*self._held)
+        found = get_referrers(*self._held)
         counts = _counts(found)
         shown = [obj for obj, count in zip(found, counts, strict=True) if obj is not self._held and count > _ALONE]
         # Tasks in C do not show all that they hold: not their done callbacks before 3.13, and no attributes.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, final
 
 from taskscope._diagnosis.awaitables import UNKNOWN, field_of
+from taskscope._diagnosis.collector import get_referrers
 from taskscope._findings.owners import is_tagged
 from taskscope._table import TaskTable
 
@@ -126,7 +127,7 @@ def _within(kept: Any) -> list[Any]:
 
 def unkept_uvloop_objects(loop: asyncio.AbstractEventLoop, kind: str) -> list[Any]:
     """Those of a type that a loop does not keep. Found among all objects there are: 1 to 2 ms for each 100,000."""
-    return [obj for obj in gc.get_referrers(loop) if type(obj).__module__ == _UVLOOP and type(obj).__name__ == kind]
+    return [obj for obj in get_referrers(loop) if type(obj).__module__ == _UVLOOP and type(obj).__name__ == kind]
 
 
 def context_in(obj: object) -> Context | None:

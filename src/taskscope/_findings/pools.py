@@ -10,6 +10,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any, Final, final
 
 from taskscope._diagnosis.awaitables import field_of
+from taskscope._diagnosis.collector import get_objects
 from taskscope._findings.loops import is_uvloop
 from taskscope._findings.starts import Starts
 from taskscope._table import TaskTable
@@ -74,7 +75,7 @@ def _is_default_executor(pool: Executor) -> bool:
     if running is not None and _is_shut_down_by(running, pool):
         return True
     # By one that is stopped for now: only the collector knows it. Asked once of a pool whose worker is left.
-    return any(_is_shut_down_by(obj, pool) for obj in gc.get_objects() if issubclass(type(obj), _Loop))
+    return any(_is_shut_down_by(obj, pool) for obj in get_objects() if issubclass(type(obj), _Loop))
 
 
 def _is_shut_down_by(loop: asyncio.AbstractEventLoop, pool: Executor) -> bool:
