@@ -107,6 +107,7 @@ def test_failure_is_the_report_and_no_traceback(on: Run, strict: Run) -> None:
         text = run.phase(test).text
         assert text.lstrip().startswith("taskscope: 1 task outlived scope"), text
         assert not re.search(r"\.py:\d", text)
+        assert "--full-trace" not in run.output
 
 
 def test_warning_is_in_the_summary_of_warnings(on: Run) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from plugin.ownership.finalized import FINALIZED
 from plugin.ownership.held import HELD
 from plugin.ownership.helpers import ON_ASYNCIO as HELPERS_ON_ASYNCIO
 from plugin.ownership.helpers import ON_TRIO as HELPERS_ON_TRIO
@@ -28,6 +29,9 @@ def anyio_backend():
 """
 
 
+ON_ASYNCIO = (*STARTED, *HELD, *NAMED, *OWN, *FINALIZED)
+
+
 @dataclass(frozen=True)
 class Suite:
     """Programs in one file, run by one plugin.
@@ -45,9 +49,8 @@ class Suite:
 
 
 def _pytest_asyncio(loop_scope: str) -> Suite:
-    programs = (*STARTED, *HELD, *NAMED, *OWN)
     return Suite(
-        tuple(program for program in programs if loop_scope != "function" or not program.needs_wide_loop),
+        tuple(program for program in ON_ASYNCIO if loop_scope != "function" or not program.needs_wide_loop),
         ("pytest_asyncio.plugin",),
         f"asyncio_mode = auto\nasyncio_default_fixture_loop_scope = {loop_scope}\n"
         f"asyncio_default_test_loop_scope = {loop_scope}",
@@ -63,7 +66,7 @@ def _suites() -> dict[str, Suite]:
     suites = {
         "pytest-asyncio": _pytest_asyncio("function"),
         "pytest-asyncio, session loop": _pytest_asyncio("session"),
-        "anyio": _anyio('"asyncio"', (*STARTED, *HELD, *NAMED, *OWN)),
+        "anyio": _anyio('"asyncio"', ON_ASYNCIO),
         "anyio trio": _anyio('"trio"', ON_TRIO, HELPERS_ON_TRIO),
         "pytest-trio": Suite(
             ON_TRIO, ("pytest_trio.plugin",), "trio_mode = true", HELPERS_ON_TRIO, torn_down_in="call"
@@ -71,7 +74,7 @@ def _suites() -> dict[str, Suite]:
         "none": Suite(WITHOUT_PLUGIN, (), ""),
     }
     if importlib.util.find_spec("uvloop") is not None:
-        suites["anyio uvloop"] = _anyio('("asyncio", {"use_uvloop": True})', (*STARTED, *HELD, *NAMED, *OWN))
+        suites["anyio uvloop"] = _anyio('("asyncio", {"use_uvloop": True})', ON_ASYNCIO)
     return suites
 
 
@@ -115,12 +118,12 @@ def test_who_is_to_end_it_is_told_and_who_has_spawned_it(suite: str, program: Pr
     mine = [found for found in result.report["findings"] if found["owner"].endswith(program.owner_of_leak)]
     assert [found["outcome"] for found in mine] == ["failed"], result.output
     assert "# spawned here" in mine[0]["text"]
-    if not program.is_of_fixture:
+    if program.owner.startswith("test"):
         assert mine[0]["phase"] == "call"
         assert result.phase(test).outcome == "failed"
         return
     phase = SUITES[suite].torn_down_in
-    assert (mine[0]["kind"], mine[0]["phase"]) == ("fixture", phase)
+    assert (mine[0]["kind"], mine[0]["phase"]) == (program.owner.partition(" ")[0], phase)
     # In the last test before the fixture is torn down, whichever that is.
     assert result.phases[mine[0]["nodeid"], phase].outcome == "failed"
     assert phase == "call" or result.phase(test).outcome == "passed"

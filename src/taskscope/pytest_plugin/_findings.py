@@ -58,7 +58,7 @@ class Finding:
 
     def who(self) -> str:
         """Who has left what was found."""
-        return f"{self.owner} of {self.nodeid}" if self.kind == "fixture" and self.nodeid else self.owner
+        return f"{self.owner} of {self.nodeid}" if self.kind in ("fixture", "finalizer") and self.nodeid else self.owner
 
     def why_ended(self) -> str:
         """Why a body was ended."""

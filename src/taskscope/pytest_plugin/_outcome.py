@@ -6,7 +6,7 @@ import os
 import traceback
 import warnings
 from dataclasses import dataclass, field, replace
-from typing import cast, final
+from typing import Any, cast, final
 
 import pytest
 
@@ -234,6 +234,13 @@ class _Phase:
             self._outcomes.end_phase(self._item, self._when, self._run)
         else:
             self._outcomes.end_failed_phase(self._item, self._when, self._run, error)
+
+
+def leave_out_advice(report: pytest.TestReport) -> None:
+    """Takes off what pytest says below a failure without a traceback: how to see one, which here would be ours."""
+    traceback: Any = getattr(report.longrepr, "reprtraceback", None)
+    if traceback is not None:
+        traceback.extraline = None
 
 
 def _sort_of(report: Report) -> object:

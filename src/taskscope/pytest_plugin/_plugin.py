@@ -7,7 +7,7 @@ import functools
 import importlib
 from collections.abc import Callable, Coroutine, Generator
 from dataclasses import replace
-from typing import Any, final
+from typing import Any, Final, final
 
 import pytest
 
@@ -16,16 +16,20 @@ from taskscope._diagnosis.opaque import class_of
 from taskscope._report import Report, TaskRecord
 from taskscope.pytest_plugin._claims import ClaimsOf
 from taskscope.pytest_plugin._collector import LettingGo
+from taskscope.pytest_plugin._finalizers import Finalizers
 from taskscope.pytest_plugin._fixtures import Judge, with_steps
 from taskscope.pytest_plugin._functions import is_surely_sync
 from taskscope.pytest_plugin._judging import judge_from_outside, judge_on
 from taskscope.pytest_plugin._loops import Loops
-from taskscope.pytest_plugin._outcome import Outcomes
+from taskscope.pytest_plugin._outcome import Leaked, Outcomes, leave_out_advice
 from taskscope.pytest_plugin._owners import Owner, put_tag, take_tag_back
 from taskscope.pytest_plugin._settings import SettingsOfSession
 from taskscope.pytest_plugin._tests import TestRun
 
 CoroutineFunction = Callable[..., Coroutine[Any, Any, Any]]
+
+_HOW_ENDED: Final = {"fixture": "torn down", "finalizer": "called"}
+"""What becomes in the end of those that can still end what they have when a test is over."""
 
 
 @final
@@ -42,6 +46,7 @@ class Enforcement:
         self._judge = Judge(self._claims_of_others, self.outcomes.collect)
         # The fixtures that are set up, in that order.
         self._fixtures: dict[Any, Owner] = {}
+        self._finalizers = Finalizers(settings)
         # The functions of fixtures that are no plain ones, each with what is run in its place.
         self._with_steps_of: dict[Any, tuple[Any, Any]] = {}
         self._run: TestRun | None = None
@@ -119,15 +124,13 @@ class Enforcement:
 
     def pytest_fixture_post_finalizer(self, fixturedef: Any) -> None:
         owner = self._fixtures.pop(fixturedef, None)
-        if owner is None:
-            return
-        if not owner.is_empty():
-            judge_from_outside(owner, ClaimsOf(self._fixtures.values), self.outcomes.collect)
-        owner.let_go()
+        if owner is not None:
+            self._judge_from_outside(owner)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
         __tracebackhide__ = True
+        self._finalizers.begin_setup(item)
         with self.outcomes.phase(item, "setup"):
             return (yield)
 
@@ -135,7 +138,12 @@ class Enforcement:
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
         __tracebackhide__ = True
         with self.outcomes.phase(item, "teardown"):
-            return (yield)
+            self._finalizers.begin_teardown()
+            try:
+                return (yield)
+            finally:
+                for owner in self._finalizers.end_teardown():
+                    self._judge_from_outside(owner)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
@@ -144,7 +152,7 @@ class Enforcement:
         if settings is None or not isinstance(item, pytest.Function):
             return (yield)
         expected = self._settings.expected_leaks(item)
-        run = TestRun(item, settings, expected, self._loops, self._fixtures.values(), self.outcomes.collect)
+        run = TestRun(item, settings, expected, self._loops, self._owners, self.outcomes.collect)
         self._run = run
         with self.outcomes.phase(item, "call", run):
             try:
@@ -159,6 +167,8 @@ class Enforcement:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: Any) -> Generator[None, Any, Any]:
         report = yield
+        if call.excinfo is not None and isinstance(call.excinfo.value, Leaked):
+            leave_out_advice(report)
         self.outcomes.attach(item, report)
         return report
 
@@ -176,11 +186,20 @@ class Enforcement:
         run.ended_early = None
 
     def _claims_of_others(self, owner: Owner) -> ClaimsOf:
-        return ClaimsOf(lambda: [other for other in self._fixtures.values() if other is not owner])
+        return ClaimsOf(lambda: [other for other in self._owners() if other is not owner])
+
+    def _owners(self) -> list[Owner]:
+        """Who may have what somebody has left."""
+        return [*self._fixtures.values(), *self._finalizers.owners()]
+
+    def _judge_from_outside(self, owner: Owner) -> None:
+        if not owner.is_empty():
+            judge_from_outside(owner, ClaimsOf(self._owners), self.outcomes.collect)
+        owner.let_go()
 
     def _loop_closes(self, loop: asyncio.AbstractEventLoop, beside: Owner) -> None:
         """What a loop that is closed would silently cancel is judged first, whosever it is."""
-        owners = [beside, *self._fixtures.values()]
+        owners = [beside, *self._fixtures.values(), *self._finalizers.made()]
         if self._run is not None:
             owners.append(self._run.owner)
         for owner in owners:
@@ -188,7 +207,7 @@ class Enforcement:
                 continue
             tasks = owner.pending_on(loop)
             if tasks or owner.is_searched_on(loop):
-                is_early = owner.kind == "fixture" and not owner.is_judged
+                is_early = owner.kind in _HOW_ENDED and not owner.is_judged
                 began = perf_counter()
                 judge_on(loop, owner, tasks, None, self._collect_early if is_early else self.outcomes.collect)
                 if self._run is not None:
@@ -197,7 +216,7 @@ class Enforcement:
 
     def _collect_early(self, owner: Owner, report: Report) -> None:
         """Takes what a fixture has left on a loop that is closed before the fixture is torn down."""
-        why = f"its event loop is closed before {owner.name} is torn down, which is too late to end it"
+        why = f"its event loop is closed before {owner.name} is {_HOW_ENDED[owner.kind]}, which is too late to end it"
         self.outcomes.collect(
             owner,
             replace(report, leaks=_because(report.leaks, why), survivors=_because(report.survivors, why)),

@@ -7,7 +7,7 @@ import functools
 import inspect
 import threading
 import unittest
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -63,7 +63,7 @@ class TestRun:
         settings: Settings,
         expected: Expected | None,
         loops: Loops,
-        fixtures: Collection[Owner],
+        others: Callable[[], Iterable[Owner]],
         tell: Collect,
     ) -> None:
         self.item = item
@@ -71,7 +71,7 @@ class TestRun:
         self.ended_early: Report | None = None
         self.time = OurTime()
         self._loops = loops
-        self._fixtures = fixtures
+        self._others = others
         self._tell = tell
         self._undo = ExitStack()
         self._function: Any = item.obj
@@ -247,7 +247,7 @@ class TestRun:
             return
         began = perf_counter()
         try:
-            claims = ClaimsOf(lambda: self._fixtures, instance=self.item.instance)
+            claims = ClaimsOf(self._others, instance=self.item.instance)
             judge_from_outside(self.owner, claims, self._tell)
         finally:
             self.time.add_since(began)
@@ -308,7 +308,7 @@ class TestRun:
     def _claims(self, values: Mapping[str, Any]) -> ClaimsOf:
         mine = [] if self._case is None else [self.owner]
         # A test case's loop is closed before any fixture is torn down: the case first.
-        return ClaimsOf(lambda: [*mine, *self._fixtures], values, self.item.instance)
+        return ClaimsOf(lambda: [*mine, *self._others()], values, self.item.instance)
 
     def _all_mine(self, tasks: list[AnyTask]) -> dict[AnyTask, tuple[TaskTable, str]]:
         return dict.fromkeys(tasks, (self.owner.table_on(_asyncio), "the test goes on"))

@@ -46,10 +46,6 @@ class Program:
     def owner_of_leak(self) -> str:
         return self.owner.replace("NAME", self.name)
 
-    @property
-    def is_of_fixture(self) -> bool:
-        return self.owner.startswith("fixture")
-
 
 def _without_statement(line: str) -> str:
     return line[: len(line) - len(line.lstrip())] + "pass"

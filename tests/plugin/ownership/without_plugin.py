@@ -6,6 +6,27 @@ from plugin.ownership.program import Program
 
 WITHOUT_PLUGIN = (
     Program(
+        "finalizer",
+        """
+        @pytest.fixture
+        def loop_NAME_TWIN():
+            loop = asyncio.new_event_loop()
+            yield loop
+            loop.close()
+
+        def test_NAME_TWIN(loop_NAME_TWIN, request):
+            client = Client()
+            async def main():
+                client.ask()
+            def end_NAME_TWIN():
+                told = client
+                loop_NAME_TWIN.run_until_complete(told.aclose())  # teardown
+            request.addfinalizer(end_NAME_TWIN)
+            loop_NAME_TWIN.run_until_complete(main())
+        """,
+        owner="finalizer test_NAME_leak.<locals>.end_NAME_leak",
+    ),
+    Program(
         "runner",
         """
         @pytest.fixture
