@@ -166,7 +166,29 @@ async def anyio_lock_cycle(is_alive: bool) -> None:
         del first, second
 
 
+async def current_task() -> trio.lowlevel.Task:
+    return trio.lowlevel.current_task()
+
+
+OVER = trio.run(current_task)._runner  # type: ignore[attr-defined]
+
+
+async def run_that_is_over(is_alive: bool) -> None:
+    """A task has another run, as it can by the traceback of a test that has failed."""
+    event = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(waits_with, OVER, event, name="stuck")
+        if is_alive:
+            nursery.start_soon(later, event.set)
+        del event
+
+
+async def waits_with(_: object, event: trio.Event) -> None:
+    await event.wait()
+
+
 PROGRAMS: list[Program] = [
+    run_that_is_over,
     lock_cycle,
     full_channel,
     channel_without_senders,

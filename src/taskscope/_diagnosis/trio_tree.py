@@ -165,7 +165,9 @@ def entries(
         elif type(obj) is kinds[0] and obj._cancel_status in harmless:
             others = [task for task in obj._children if id(task) not in inside]
             found[id(obj)] += sum(task._parent_nursery is obj for task in others)
-            found[id(obj)] += obj is obj._parent_task._runner.system_nursery
+            runner = obj._parent_task._runner
+            # That of a run that is over can be among the objects: the traceback of a test that has failed has it.
+            found[id(obj)] += obj is runner.system_nursery and position.get(id(runner), -1) < 0
         elif type(obj) is kinds[1]:
             found[id(obj)] += sum(child._parent is obj for child in obj._children)
             if obj in harmless:
