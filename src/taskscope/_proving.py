@@ -15,7 +15,7 @@ from taskscope._diagnosis.alive_on_loop import alive_on
 from taskscope._diagnosis.calls_all import BY_TIMERS, NAMES, can_cancel_any
 from taskscope._diagnosis.host import own_coroutines
 from taskscope._diagnosis.later import timers_later
-from taskscope._diagnosis.proof import Held, Proof, why_it_failed
+from taskscope._diagnosis.proof import AtRest, Held, Proof, why_it_failed
 from taskscope._diagnosis.reachability import NEARBY_LIMIT, prove
 from taskscope._diagnosis.registries import callbacks_of, registries_of_anyio, registries_of_asyncio
 from taskscope._diagnosis.stack import task_chain
@@ -67,6 +67,10 @@ def prove_with_host(table: TaskTable, held: Held) -> Proof:
     proof = _prove(tasks, (), table, held, widely=NEARBY_LIMIT)
     if id(table.host) not in proof.stuck:
         proof = _prove(tasks, (), table, held)
+    if id(table.host) not in proof.stuck and table.at_rest is not None:
+        # Others may be stuck with them, as the tasks of a fixture that the body waits for.
+        tasks = [task for task in backend.all_tasks() if backend.where_it_waits(task)]
+        proof = _prove(tasks, (), table, held, widely=NEARBY_LIMIT, at_rest=table.at_rest())
     if id(table.host) not in proof.stuck:
         return proof
     try:
@@ -112,6 +116,7 @@ def _prove(
     opener: AnyTask | None = None,
     later: Mapping[int, int] | None = None,
     widely: int | None = None,
+    at_rest: AtRest | None = None,
 ) -> Proof:
     """A proof is a gift, and no reason to fail where none can be had.
 
@@ -120,10 +125,13 @@ def _prove(
     host = None if table is None else id(table.host)
     try:
         with untraced():
-            proof = prove(tasks, list(bookkeepers), _registries(), _own_types(), host, held, opener, later, widely)
+            registries, own_types = _registries(), _own_types()
+            proof = prove(
+                tasks, list(bookkeepers), registries, own_types, host, held, opener, later, widely, at_rest=at_rest
+            )
             if will_be_ended(backend.running_tracking().timed_bodies, proof.stuck, table):
                 return Proof({}, proof.visited, REASON)
-            return _believed(proof, opener, later)
+            return _believed(proof, opener, later, at_rest)
     except Exception as error:
         return Proof({}, 0, why_it_failed(error))
 
@@ -132,7 +140,7 @@ def _registries() -> list[Any]:
     return [backend.running_tracking().ownership.aside, closers, *weak_books()]
 
 
-def _believed(proof: Proof, opener: AnyTask | None, later: Mapping[int, int] | None) -> Proof:
+def _believed(proof: Proof, opener: AnyTask | None, later: Mapping[int, int] | None, at_rest: AtRest | None) -> Proof:
     """A proof, unless it is void for somebody who may go on and need not hold a task to cancel it.
 
     The search knows nothing of that: asyncio has its tasks in a weak set, which is nobody who could wake them. This
@@ -143,10 +151,14 @@ def _believed(proof: Proof, opener: AnyTask | None, later: Mapping[int, int] | N
     """
     if not proof.stuck:
         return proof
-    at_rest = {id(opener), id(backend.current_task()), *proof.stuck}
-    alive = alive_on(running_loop(), iter(backend.all_tasks()), at_rest)
+    still = {id(opener), id(backend.current_task()), *proof.stuck}
+    alive = alive_on(running_loop(), iter(backend.all_tasks()), still)
     names = BY_TIMERS if later else NAMES
-    return Proof({}, proof.visited, _NOT_BELIEVED) if can_cancel_any(alive, names) else proof
+    if at_rest is None:
+        is_void = can_cancel_any(alive, names)
+    else:
+        is_void = can_cancel_any(alive, names | at_rest.names, at_rest.kinds)
+    return Proof({}, proof.visited, _NOT_BELIEVED) if is_void else proof
 
 
 def _own_types() -> tuple[type, ...]:

@@ -17,6 +17,7 @@ from taskscope._frames import frame_at
 
 if TYPE_CHECKING:
     from taskscope._backends._backend import Backend
+    from taskscope._diagnosis.proof import AtRest
     from taskscope._scope import TaskScope
 
 AnyTask = asyncio.Task[Any]
@@ -103,6 +104,8 @@ class TaskTable:
     _sampled_ended = 0
     _gaps: Iterator[int] | None = None
     _closed_in: dict[AnyTask, str] | None = None
+    # Gives what does nothing while the scope's body runs. None: nobody knows of any.
+    at_rest: Callable[[], AtRest] | None = None
     # Tasks that somebody else has taken over. None before there is any.
     given_away: weakref.WeakSet[AnyTask] | None = None
     # Told of tasks that have ended and are let go, in one call for all of a sweep, with the rows in which theirs are.

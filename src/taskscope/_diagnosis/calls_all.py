@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, final
 
 from taskscope._code import codes_in
-from taskscope._diagnosis.code_ahead import Names, had_by, is_library, led_to
+from taskscope._diagnosis.code_ahead import Names, had_by, is_library, led_to, module_in
 from taskscope._diagnosis.opaque import class_of
 
 FUNCTIONS: Final = 500
@@ -40,6 +40,9 @@ NAMES: Final = frozenset(
 BY_TIMERS: Final = NAMES | {"_scheduled", "get_objects", "get_referrers"}
 """The same, with that by which somebody comes to a loop's timers: to call them before they are due, say."""
 
+# What it does is to end a test that has had its time.
+_ENDERS: Final = frozenset({"pytest_timeout"})
+
 # Who only names the first may mean a process, and who only the other may just handle it.
 _TOGETHER: Final = frozenset({"kill", "SIGINT"})
 
@@ -52,20 +55,22 @@ _LEAD_NOWHERE: Final = frozenset(
 )
 
 
-def can_cancel_any(alive: Iterable[object], names: Names = NAMES) -> bool:
+def can_cancel_any(alive: Iterable[object], names: Names = NAMES, kinds: tuple[type, ...] = ()) -> bool:
     """Whether any of these things, or what they call, names that which knows all tasks, or sends Ctrl-C.
 
     alive: functions, coroutines, handles, threads, and whatever else can lead to code that will run.
+    kinds: who has an object of one of these classes counts as well.
     """
-    return _Search(alive, names).finds_it()
+    return _Search(alive, names, kinds).finds_it()
 
 
 @final
 class _Search:
     """To be dropped when it has its answer: it holds what it has come to."""
 
-    def __init__(self, alive: Iterable[object], names: Names) -> None:
+    def __init__(self, alive: Iterable[object], names: Names, kinds: tuple[type, ...]) -> None:
         self._looked_for = names
+        self._kinds = kinds
         # Objects, each with the names by which the code that has it can go on from there. None: by any.
         self._ahead: list[tuple[Any, Names | None]] = []
         self._seen: set[tuple[int, int]] = set()
@@ -77,9 +82,11 @@ class _Search:
 
     def finds_it(self) -> bool:
         for thing, names in self._ahead:  # which grow meanwhile
-            if id(thing) in _CALLBACKS:
+            if id(thing) in _CALLBACKS or (self._kinds and issubclass(class_of(thing), self._kinds)):
                 return True
             if class_of(thing) is types.FunctionType:
+                if module_in(thing.__globals__) in _ENDERS:
+                    continue
                 found = self._names_of(thing) or frozenset[str]()
                 if not self._looked_for.isdisjoint(found) or found >= _TOGETHER:
                     return True

@@ -46,8 +46,13 @@ _namespace_of_module: Final = vars(types.ModuleType)["__dict__"].__get__
 
 def is_library(namespace: dict[str, Any]) -> bool:
     """Whether code with these globals is no user's. The demo's programs stand for a user's, though they lie in here."""
+    return _is_library(module_in(namespace))
+
+
+def module_in(namespace: dict[str, Any]) -> str:
+    """The name of the module that has these globals, empty where they say nothing."""
     module: object = namespace.get("__name__")
-    return type(module) is str and _is_library(module)
+    return module if type(module) is str else ""
 
 
 def _is_library(module: str) -> bool:

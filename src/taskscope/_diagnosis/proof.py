@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 
@@ -25,6 +26,23 @@ class Held(NamedTuple):
 
 
 NOT_HELD: Final = Held(0, 0, 0, ())
+
+
+class AtRest(NamedTuple):
+    """What does nothing for as long as a body runs: what has called the event loop, and waits for that.
+
+    Attributes:
+        holders: Objects that hold other ones, and do not use them.
+        references: How many references such holders have beside these, by the ids of what they are to: the variables of
+            functions that run.
+        kinds: Classes of the holders. Whoever is alive and has an object of one of these can come to what it holds.
+        names: By these code comes to it.
+    """
+
+    holders: list[object]
+    references: Mapping[int, int]
+    kinds: tuple[type, ...]
+    names: frozenset[str]
 
 
 class Proof(NamedTuple):

@@ -25,7 +25,7 @@ from taskscope._diagnosis.hidden_dicts import DICTS_CAN_BE_SEEN
 from taskscope._diagnosis.host import code_of_host
 from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._diagnosis.outer_groups import Harmless, OuterGroups
-from taskscope._diagnosis.proof import NOT_HELD, Held, Proof
+from taskscope._diagnosis.proof import NOT_HELD, AtRest, Held, Proof
 from taskscope._diagnosis.registries import (
     callback_of,
     callbacks_of,
@@ -34,6 +34,7 @@ from taskscope._diagnosis.registries import (
     registries_of_anyio,
     registries_of_asyncio,
 )
+from taskscope._diagnosis.resting import Resting
 from taskscope._diagnosis.stuck_with import stuck_with
 from taskscope._diagnosis.subgraph import GENERATORS, Subgraph
 from taskscope._diagnosis.uncollected import uncollected
@@ -80,6 +81,7 @@ def prove(
     opener: Any = None,
     later: Mapping[int, int] | None = None,
     widely: int | None = None,
+    at_rest: AtRest | None = None,
 ) -> Proof:
     """The tasks of a list that nothing outside of them can wake.
 
@@ -103,12 +105,14 @@ def prove(
         which takes a fraction of the time and proves less. With a host that is not enough: what holds it can be beyond.
         None: few at first, if there is no host, and all where these do not show that all tasks are stuck. What tasks
         and their opener hold can lead to all of the program.
+    at_rest: what holds objects that tasks wait for, and does nothing before the host has ended. Only with a host. That
+        nobody who is alive comes to it otherwise is not looked at here.
     """
     if FREE_THREADED:
         return Proof({}, 0, "reference counts are not exact on this build of Python")
     if not DICTS_CAN_BE_SEEN:
         return Proof({}, 0, "the dicts of objects cannot be seen on this build of Python")
-    search = partial(_Search, tasks, bookkeepers, list(registries), own_types, host, held, opener)
+    search = partial(_Search, tasks, bookkeepers, list(registries), own_types, host, held, opener, at_rest)
     # Of a host some references from outside are forgiven, so what holds it has to be known: here, or by `strangers`.
     if widely is None and host is None and len(tasks) <= FEW_TASKS:
         proof = search(NEARBY_LIMIT).proof(later)
@@ -133,6 +137,7 @@ class _Search:
         host: int | None,
         held: Held | None,
         opener: Any,
+        at_rest: AtRest | None,
         widely: int | None,
     ) -> None:
         self._tasks = tasks
@@ -147,11 +152,17 @@ class _Search:
             self._host_ids.add(host)
         self._known = callbacks_of((*registries_of_asyncio(), *registries_of_anyio(), *registries))
         limit = limit_for(len(tasks), widely)
-        self.graph = Subgraph([tasks, self._outer.holders], [*bookkeepers], own_types, limit, widely=widely)
+        self._resting = None if at_rest is None else Resting(at_rest)
+        late = None if self._resting is None else self._resting.held()
+        self.graph = Subgraph([tasks, self._outer.holders], [*bookkeepers], own_types, limit, widely=widely, late=late)
 
     def proof(self, later: Mapping[int, int] | None) -> Proof:
         with uncollected():
             reason = self.graph.walk() or self.graph.count()
+            if self._resting is not None and reason is None:
+                by_host = {*self._host_ids, *self._frames, *self._awaiting}
+                self.graph.discount(self._resting.references(self.graph, by_host))
+                self.graph.bookkeepers.update(self._resting.known_by_kind(self.graph))
             stuck = self.stuck() if reason is None else {}
             if later and reason is None:
                 stuck = {**self.stuck_for_now(later), **stuck}
@@ -255,7 +266,7 @@ class _Search:
         coroutines = [position[key] for key in self._coroutines if key in position]
         if not coroutines:
             return False
-        if graph.outside[coroutines[0]] > self._held.coroutine_references:
+        if graph.outside[coroutines[0]] + self._by_resting(coroutines[0]) > self._held.coroutine_references:
             return False
         if is_about_to_be_cancelled(graph.objects[position[self._host or 0]]):
             return False
@@ -273,12 +284,24 @@ class _Search:
         host = position.get(self._host or 0, -1)
         begun = self._coroutines[: len(self._held.frames) - self._held.given]
         coroutines = [position[key] for key in begun if key in position]
-        return self._held.references - sum(self.graph.targets_of(place).count(host) for place in coroutines)
+        own = sum(self.graph.targets_of(place).count(host) for place in coroutines)
+        return self._held.references - own - self._by_resting(host)
+
+    def _by_resting(self, place: int) -> int:
+        """How many references to an object those at rest have. They had them from outside when the body began."""
+        if self._resting is None:
+            return 0
+        graph = self.graph
+        return sum(graph.targets_of(late).count(place) for late in range(graph.late, len(graph.objects)))
 
     def _frames_held_as_before(self) -> set[int]:
         places = [self.graph.position.get(frame) for frame in self._frames]
         found = zip(places, self._held.frames, strict=False)
-        return {place for place, number in found if place is not None and self.graph.outside[place] <= number}
+        return {
+            place
+            for place, number in found
+            if place is not None and self.graph.outside[place] + self._by_resting(place) <= number
+        }
 
     def _way_into_host(self) -> tuple[int, int] | None:
         """The way from the cancel scope of AnyIO's that another task has put round a host to the host's own ones.

@@ -57,12 +57,15 @@ _REFERENCE: Final = id(weakref.ref)
 _PLUMBING: Final = frozenset(
     {
         *("builtins", "collections", "functools", "_contextvars", "taskscope"),
-        *("asyncio", "_asyncio", "anyio", "trio", "outcome"),
+        *("asyncio", "_asyncio", "anyio", "contextlib", "trio", "outcome"),
     }
 )
 
 # Where scopes of the plugin come from: their tests lead to all that pytest has.
 _LEADS_TO_PYTEST: Final = "taskscope.pytest_plugin."
+
+# What is round the generators of fixtures.
+_ROUND_FIXTURES: Final = "taskscope.pytest_plugin._fixtures"
 
 Adjust = Callable[[Any, list[Any]], list[Any]]
 
@@ -88,6 +91,7 @@ class Subgraph:
         outside: How many references there are to each object beside those from other objects here.
         weak: How many weak references there are to each.
         ways: Further places that lead to an object, which no reference shows.
+        late: The first place of what only the late ones lead to.
     """
 
     def __init__(
@@ -99,10 +103,11 @@ class Subgraph:
         beyond: Iterable[int] = (),
         adjust: Mapping[int, Adjust] | None = None,
         widely: int | None = None,
+        late: list[object] | None = None,
     ) -> None:
         """
         seeds: where to begin. They are bookkeepers as well.
-        bookkeepers: where to begin, too. Both lists are cleared by `walk`: they would be holders themselves.
+        bookkeepers: where to begin, too. All such lists are cleared by `walk`: they would be holders themselves.
         own_types: whatever is of these types is a bookkeeper, with the lists, dicts and sets that are its attributes.
         limit: how many objects are looked at before `walk` gives up.
         beyond: ids of objects that are not walked through.
@@ -112,6 +117,7 @@ class Subgraph:
             own, which lead to all of the program; nor is it walked through these from the bookkeepers, and beyond the
             limit nothing more is looked at. What was not walked through counts as outside. None: all is looked at, or
             nothing where that is more than the limit.
+        late: where to begin last of all. These are no bookkeepers.
         """
         self.bookkeepers = {*map(id, seeds), *map(id, bookkeepers)}
         self.position: dict[int, int] = {}
@@ -123,8 +129,9 @@ class Subgraph:
         self.outside: list[int] = []
         self.weak: list[int] = []
         self.ways: dict[int, list[int]] = {}
+        self.late = 0
         self._seeds = seeds
-        self._late_seeds = bookkeepers
+        self._late_seeds = [bookkeepers, late or []]
         self._own_types = frozenset(map(id, own_types))
         self._limit = limit
         self._trail: list[int] = []
@@ -153,7 +160,7 @@ class Subgraph:
         position.update(dict.fromkeys(self._beyond, _NOWHERE))
         self._begin_at(self._seeds)
         if self._widely is None:
-            self._begin_at(self._late_seeds)
+            self._begin_late()
         place_of, walked, passed, special, mark = position.get, self._walked, self._passed, self._special, id(_MARK[0])
         for obj in itertools.chain(objects, self._from_bookkeepers()):  # which grow meanwhile
             refs = gc.get_referents(obj)
@@ -191,13 +198,18 @@ class Subgraph:
                 self.objects.append(seed)
         seeds.clear()
 
+    def _begin_late(self) -> None:
+        self.late = len(self.objects)
+        for seeds in self._late_seeds:
+            self._begin_at(seeds)
+
     def _from_bookkeepers(self) -> Iterator[object]:
         """The bookkeepers, and what they lead to, where that comes after all that the seeds lead to."""
         if self._widely is None:
             return
         known = len(self.objects)
         self._narrow()
-        self._begin_at(self._late_seeds)
+        self._begin_late()
         yield from itertools.islice(self.objects, known, None)
 
     def _narrow(self) -> None:
@@ -222,8 +234,9 @@ class Subgraph:
         if issubclass(kind, _ALIVE):
             self._passed.add(id(kind))
             return False
-        is_plugins = self._widely is not None and (module_of(kind) or "").startswith(_LEADS_TO_PYTEST)
-        if is_plugins or (self._is_narrow and not self._is_walked_when_narrow(kind)):
+        module = module_of(kind) or ""
+        is_plugins = module.startswith(_LEADS_TO_PYTEST) and module != _ROUND_FIXTURES
+        if (is_plugins and self._widely is not None) or (self._is_narrow and not self._is_walked_when_narrow(kind)):
             self._passed.add(id(kind))
             return False
         self._walked[id(kind)] = kind

@@ -152,7 +152,7 @@ class Enforcement:
         if settings is None or not isinstance(item, pytest.Function):
             return (yield)
         expected = self._settings.expected_leaks(item)
-        run = TestRun(item, settings, expected, self._loops, self._owners, self.outcomes.collect)
+        run = TestRun(item, settings, expected, self._loops, self._owners, self._fixtures, self.outcomes.collect)
         self._run = run
         with self.outcomes.phase(item, "call", run):
             try:

@@ -31,6 +31,7 @@ from taskscope.pytest_plugin._settings import Expected, Settings
 
 if TYPE_CHECKING:
     from taskscope._closing import Claims
+    from taskscope._diagnosis.proof import AtRest
 
 CoroutineFunction = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -64,6 +65,7 @@ class TestRun:
         expected: Expected | None,
         loops: Loops,
         others: Callable[[], Iterable[Owner]],
+        fixtures: Mapping[Any, Owner],
         tell: Collect,
     ) -> None:
         self.item = item
@@ -72,6 +74,7 @@ class TestRun:
         self.time = OurTime()
         self._loops = loops
         self._others = others
+        self._fixtures = fixtures
         self._tell = tell
         self._undo = ExitStack()
         self._function: Any = item.obj
@@ -277,9 +280,11 @@ class TestRun:
         others: who else has other things.
         """
         owner = self.owner
-        return TaskScope._of(  # pyright: ignore[reportPrivateUsage]
+        scope = TaskScope._of(  # pyright: ignore[reportPrivateUsage]
             policy, owner.name, owner.defined_at, claims, others.things
         )
+        scope._table.at_rest = functools.partial(self._at_rest, others)  # pyright: ignore[reportPrivateUsage]
+        return scope
 
     async def _run_in(
         self,
@@ -302,6 +307,7 @@ class TestRun:
                 finally:
                     ended = perf_counter()
         finally:
+            scope._table.at_rest = None  # pyright: ignore[reportPrivateUsage]
             if ended is not None:
                 self.time.add_since(ended)
 
@@ -309,6 +315,11 @@ class TestRun:
         mine = [] if self._case is None else [self.owner]
         # A test case's loop is closed before any fixture is torn down: the case first.
         return ClaimsOf(lambda: [*mine, *self._others()], values, self.item.instance)
+
+    def _at_rest(self, claims: ClaimsOf) -> AtRest:
+        from taskscope.pytest_plugin._at_rest import at_rest
+
+        return at_rest(self.item, self._fixtures, [self, self.owner, claims, *self._fixtures.values()])
 
     def _all_mine(self, tasks: list[AnyTask]) -> dict[AnyTask, tuple[TaskTable, str]]:
         return dict.fromkeys(tasks, (self.owner.table_on(_asyncio), "the test goes on"))

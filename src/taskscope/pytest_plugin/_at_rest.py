@@ -1,0 +1,100 @@
+"""What holds the values of fixtures and does nothing while a test runs: pytest, who has called it, and we ourselves."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from types import CodeType, FrameType, FunctionType
+from typing import Any, Final, NamedTuple
+
+import pytest
+
+from taskscope._diagnosis.folding import is_own
+from taskscope._diagnosis.proof import AtRest
+
+_CONTAINERS: Final = (dict, list, tuple)
+
+_SUSPENDABLE: Final = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+
+_KINDS: Final = (pytest.Item, pytest.Collector, pytest.FixtureRequest, pytest.FixtureDef, pytest.MonkeyPatch)
+
+_NAMES: Final = frozenset(
+    {
+        *("_arg2fixturedefs", "_finalizers", "_fixture_defs", "_get_active_fixturedef", "_instance", "_obj"),
+        *("_pyfuncitem", "_request", "_setupstate", "name2fixturedefs"),
+        *("cached_result", "funcargs", "getfixturevalue", "instance", "obj"),
+        *("f_locals", "get_objects", "get_referrers"),
+    }
+)
+"""By these code comes from what pytest lets anybody have to the value of a fixture, or to a test's instance."""
+
+# By it pytest runs a test, and what it has called since waits for that.
+_RUNNER: Final = "_pytest.runner"
+
+# Since 3.14 a function borrows what its caller holds: of several variables only one is sure to count.
+_BORROWS: Final = sys.version_info >= (3, 14)
+
+
+def at_rest(item: pytest.Item, fixtures: Iterable[Any], ours: Iterable[object]) -> AtRest:
+    """To be called on the loop that the test runs on.
+
+    fixtures: those that are set up, as pytest has them.
+    ours: what of us has their values.
+    """
+    references: Counter[int] = Counter()
+    holders = [item, *fixtures, *ours]
+    containers: list[object] = []
+    for value in _held_by_waiting():
+        if not _BORROWS or id(value) not in references:
+            references[id(value)] += 1
+        if type(value) in _CONTAINERS:
+            containers.append(value)
+        elif isinstance(value, pytest.MonkeyPatch):
+            holders.append(value)
+    return AtRest([*holders, containers], references, _KINDS, _NAMES)
+
+
+def _held_by_waiting() -> Iterator[object]:
+    """What is held by the functions that wait for the loop, up to those by which pytest runs tests.
+
+    Nothing where the loop runs in another thread, and before 3.13, where to ask a frame for its variables changes it.
+    """
+    if sys.version_info < (3, 13):
+        return
+    waiting = [_Waiting(frame.f_code, dict(frame.f_locals)) for frame in _frames_of_waiting()]
+    for called, caller in itertools.pairwise(waiting):
+        yield from called.held(caller.variables)
+
+
+def _frames_of_waiting() -> list[FrameType]:
+    frame: FrameType | None = sys._getframe()  # pyright: ignore[reportPrivateUsage]
+    while frame is not None and is_own(frame.f_code):
+        frame = frame.f_back  # of those who ask
+    found: list[FrameType] = []
+    while frame is not None and not frame.f_code.co_flags & _SUSPENDABLE:  # or a coroutine has the variables
+        found.append(frame)
+        if frame.f_globals.get("__name__") == _RUNNER:
+            return found
+        frame = frame.f_back
+    return []
+
+
+class _Waiting(NamedTuple):
+    """A function that waits for what it has called."""
+
+    code: CodeType
+    variables: dict[str, object]
+
+    def held(self, of_caller: Mapping[str, object]) -> Iterator[object]:
+        shared = {*self.code.co_cellvars, *self.code.co_freevars}
+        yield from (value for name, value in self.variables.items() if name not in shared)
+        # What it shares with others it has in cells, which only the function itself shows; and that it holds as well.
+        functions = [
+            value for value in of_caller.values() if type(value) is FunctionType and value.__code__ is self.code
+        ]
+        if len(functions) == 1:
+            yield functions[0]
+            yield from functions[0].__closure__ or ()
