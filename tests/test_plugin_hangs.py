@@ -39,10 +39,7 @@ WOKEN = [name for name in _NAMES if name not in HANGING]
 _NOT_COUNTED = {("pytest-asyncio", "test_hangs_in_instance")} if sys.version_info >= (3, 14) else set()
 
 PROVEN = [
-    (suite, test)
-    for suite in SUITES
-    for test in HANGING
-    if "uvloop" not in suite and (suite, test) not in _NOT_COUNTED
+    (suite, test) for suite in SUITES for test in HANGING if "uvloop" not in suite and (suite, test) not in _NOT_COUNTED
 ]
 
 _SECONDS = 1.0
