@@ -6,10 +6,11 @@ import functools
 import importlib.util
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from plugin.hangs import PROGRAMS
+from plugin.hangs import ON_ASYNCIO, ON_TRIO
 from plugin.project import Run, run_pytest
 
 from taskscope._diagnosis.reachability import FREE_THREADED
@@ -17,35 +18,17 @@ from taskscope._diagnosis.reachability import FREE_THREADED
 _INI = "taskscope = true\ntaskscope_watch = 0.05\n"
 
 _ANYIO = """
-import pytest
-
 @pytest.fixture
 def anyio_backend():
-    return "asyncio", {{"use_uvloop": {uvloop}}}
+    return {backend}
 """
-
-SUITES = {
-    "pytest-asyncio": ("pytest_asyncio.plugin", "asyncio_mode = auto", ""),
-    "anyio": ("anyio.pytest_plugin", "anyio_mode = auto", _ANYIO.format(uvloop=False)),
-}
-if importlib.util.find_spec("uvloop") is not None:
-    SUITES["anyio uvloop"] = ("anyio.pytest_plugin", "anyio_mode = auto", _ANYIO.format(uvloop=True))
-
-_NAMES = re.findall(r"async def (test_\w+)", PROGRAMS)
-HANGING = [name for name in _NAMES if name.startswith("test_hangs")]
-WOKEN = [name for name in _NAMES if name not in HANGING]
-
-# Of two variables that have a function one may have borrowed it from the other, since 3.14.
-_NOT_COUNTED = {("pytest-asyncio", "test_hangs_in_instance")} if sys.version_info >= (3, 14) else set()
-
-PROVEN = [
-    (suite, test) for suite in SUITES for test in HANGING if "uvloop" not in suite and (suite, test) not in _NOT_COUNTED
-]
 
 _SECONDS = 1.0
 
-# Where who holds what cannot be told, as on uvloop, hangs end with their time.
-_HAS_TIME = f"""
+# Where who holds what cannot be told, hangs end with their time: on uvloop, and where C code has called AnyIO's runner.
+_CONFTEST = f"""
+import pytest
+
 def pytest_collection_modifyitems(items):
     for item in items:
         if "test_hangs" in item.name:
@@ -53,12 +36,52 @@ def pytest_collection_modifyitems(items):
 """
 
 
+@dataclass(frozen=True)
+class Suite:
+    """Programs in one file, run by one plugin.
+
+    Attributes:
+        can_be_proven: Whether it can be told there who holds what fixtures have.
+    """
+
+    programs: str
+    plugin: str
+    ini: str
+    conftest: str = ""
+    can_be_proven: bool = True
+
+    def names(self, *, hangs: bool) -> list[str]:
+        names = re.findall(r"async def (test_\w+)", self.programs)
+        return [name for name in names if name.startswith("test_hangs") is hangs]
+
+
+def _anyio(programs: str, backend: str, *, can_be_proven: bool = True) -> Suite:
+    conftest = _ANYIO.format(backend=backend)
+    return Suite(programs, "anyio.pytest_plugin", "anyio_mode = auto", conftest, can_be_proven)
+
+
+SUITES = {
+    "pytest-asyncio": Suite(ON_ASYNCIO, "pytest_asyncio.plugin", "asyncio_mode = auto"),
+    "anyio": _anyio(ON_ASYNCIO, '"asyncio"'),
+    "pytest-trio": Suite(ON_TRIO, "pytest_trio.plugin", "trio_mode = true"),
+    "anyio trio": _anyio(ON_TRIO, '"trio"', can_be_proven=False),
+}
+if importlib.util.find_spec("uvloop") is not None:
+    SUITES["anyio uvloop"] = _anyio(ON_ASYNCIO, '("asyncio", {"use_uvloop": True})', can_be_proven=False)
+
+HANGING = [(name, test) for name, suite in SUITES.items() if suite.can_be_proven for test in suite.names(hangs=True)]
+WOKEN = [(name, test) for name, suite in SUITES.items() for test in suite.names(hangs=False)]
+
+if sys.version_info >= (3, 14):  # of two variables that have a function one may have borrowed it from the other
+    HANGING.remove(("pytest-asyncio", "test_hangs_in_instance"))
+
+
 @functools.cache
 def _run(name: str, folder: Path) -> Run:
-    plugin, ini, conftest = SUITES[name]
+    suite = SUITES[name]
     folder.mkdir()
-    files = {"test_it.py": PROGRAMS, "conftest.py": f"import pytest\n{conftest}{_HAS_TIME}"}
-    return run_pytest(folder, files, plugins=(plugin,), ini=_INI + ini)
+    files = {"test_it.py": suite.programs, "conftest.py": _CONFTEST + suite.conftest}
+    return run_pytest(folder, files, plugins=(suite.plugin,), ini=_INI + suite.ini)
 
 
 @pytest.fixture
@@ -69,13 +92,12 @@ def result(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.mark.skipif(
     FREE_THREADED or sys.version_info < (3, 13), reason="frames do not show what they hold, or it cannot be counted"
 )
-@pytest.mark.parametrize(("suite", "test"), PROVEN)
+@pytest.mark.parametrize(("suite", "test"), HANGING)
 def test_a_hang_in_what_a_fixture_has_is_proven(test: str, result: Run) -> None:
     test = f"{test}[1]" if test == "test_hangs_beside_others" else test
     assert "could never have gone on" in " ".join(result.phase(test).text.split()), result.output
 
 
-@pytest.mark.parametrize("test", WOKEN)
-@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize(("suite", "test"), WOKEN)
 def test_what_is_woken_later_is_let_alone(test: str, result: Run) -> None:
     assert result.outcomes()[test] == "passed", result.output

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from taskscope._accusations import Accusation
 from taskscope._backends._backend import Backend
 from taskscope._clock import perf_counter
 from taskscope._closers import closers
+from taskscope._diagnosis.alive_on_loop import alive_on_trio
+from taskscope._diagnosis.calls_all import can_cancel_any
 from taskscope._diagnosis.host import frames_as_held, own_coroutines
-from taskscope._diagnosis.proof import Held, Proof, why_it_failed
+from taskscope._diagnosis.proof import AtRest, Held, Proof, why_it_failed
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.trio_reachability import prove_trio
 from taskscope._diagnosis.untraced import untraced
 from taskscope._table import AnyTask, TaskTable, weak_books
 from taskscope._timed_bodies import REASON, will_be_ended
+
+_NOT_BELIEVED: Final = "somebody who may go on can come to what pytest has, such as the values of fixtures"
 
 
 def prove_tasks(table: TaskTable, waited_for: object) -> Proof:
@@ -31,8 +35,14 @@ def prove_while_host_waits(table: TaskTable, waited_for: object) -> Proof:
 def prove_with_host(table: TaskTable, held: Held) -> Proof:
     if will_be_ended(table.backend.running_tracking().timed_bodies, (), table):
         return Proof({}, 0, REASON)
-    tasks = [task for task in (*table.pending(), table.host) if task is not None and table.backend.where_it_waits(task)]
-    return _prove(table.backend, tasks, (), None, frames_as_held(table.host, held), table)
+    backend, frames = table.backend, frames_as_held(table.host, held)
+    tasks = [task for task in (*table.pending(), table.host) if task is not None and backend.where_it_waits(task)]
+    proof = _prove(backend, tasks, (), None, frames, table)
+    if id(table.host) in proof.stuck or table.at_rest is None:
+        return proof
+    # Others may be stuck with them: pytest-trio has each fixture in a task of its own, which waits for the test.
+    tasks = [task for task in backend.all_tasks() if backend.where_it_waits(task)]
+    return _prove(backend, tasks, (), None, frames, table, table.at_rest())
 
 
 def prove_all(backend: Backend) -> tuple[Proof, list[AnyTask], int]:
@@ -66,6 +76,7 @@ def _prove(
     opener: Any,
     frames: Mapping[int, int] | None = None,
     table: TaskTable | None = None,
+    at_rest: AtRest | None = None,
 ) -> Proof:
     """A proof is a gift, and no reason to fail where none can be had.
 
@@ -75,12 +86,21 @@ def _prove(
     try:
         with untraced():
             registries = [tracking._moved, closers, *weak_books()]
-            proof = prove_trio(tasks, list(bookkeepers), registries, _own_types(), opener, frames)
+            proof = prove_trio(tasks, list(bookkeepers), registries, _own_types(), opener, frames, at_rest)
             if will_be_ended(tracking.timed_bodies, proof.stuck, table):
                 return Proof({}, proof.visited, REASON)
-            return proof
+            return proof if at_rest is None else _believed(proof, backend, at_rest)
     except Exception as error:
         return Proof({}, 0, why_it_failed(error))
+
+
+def _believed(proof: Proof, backend: Backend, at_rest: AtRest) -> Proof:
+    """A proof, unless somebody who may go on can come to what those at rest have."""
+    if not proof.stuck:
+        return proof
+    running: Any = backend.current_task()
+    alive = alive_on_trio(running._runner, iter(backend.all_tasks()), {id(running), *proof.stuck})
+    return Proof({}, proof.visited, _NOT_BELIEVED) if can_cancel_any(alive, at_rest.names, at_rest.kinds) else proof
 
 
 def _own_types() -> tuple[type, ...]:

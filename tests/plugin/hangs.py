@@ -1,4 +1,6 @@
-"""Tests that hang in what a fixture has, and their twins that something alive will wake: for AnyIO and pytest-asyncio.
+"""Tests that hang in what a fixture has, and their twins that something alive will wake.
+
+For AnyIO, pytest-asyncio and pytest-trio.
 
 The names of those that hang begin with `test_hangs`. SOON stands for when the others are woken, in seconds.
 """
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 SOON = 0.25
 
-PROGRAMS = """
+ON_ASYNCIO = """
 import asyncio
 import contextlib
 import functools
@@ -397,4 +399,226 @@ async def test_is_cancelled(client, cancelling):
     with pytest.raises(asyncio.CancelledError):
         await client.event.wait()
     cancelling[0].uncancel()
+""".replace("SOON", str(SOON))
+
+
+ON_TRIO = """
+import gc
+import threading
+import time
+import weakref
+
+import pytest
+import trio
+
+class Client:
+    def __init__(self):
+        self.event = trio.Event()
+        self.inbox, self.outbox = trio.open_memory_channel(0)
+
+    def wake(self):
+        self.event.set()
+
+    async def read(self):
+        async for _ in self.outbox:
+            pass
+
+@pytest.fixture
+def client():
+    return Client()
+
+@pytest.fixture
+def sync_generator():
+    client = Client()
+    yield client
+    client.wake()
+
+@pytest.fixture
+async def coroutine():
+    return Client()
+
+@pytest.fixture
+async def generator():
+    client = Client()
+    yield client
+
+@pytest.fixture
+async def with_worker():
+    client = Client()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.read)
+        yield client
+        nursery.cancel_scope.cancel()
+
+async def test_hangs_in_value(client):
+    await client.event.wait()
+
+async def test_hangs_in_sync_generator(sync_generator):
+    await sync_generator.event.wait()
+
+async def test_hangs_in_coroutine(coroutine):
+    await coroutine.outbox.receive()
+
+async def test_hangs_in_generator(generator):
+    await generator.event.wait()
+
+async def test_hangs_beside_worker(with_worker):
+    await with_worker.event.wait()
+
+async def test_hangs_in_its_own(generator):
+    await trio.Event().wait()
+
+async def test_hangs_in_what_it_asks_for(request):
+    await request.getfixturevalue("sync_generator").event.wait()
+
+async def wake_later(call):
+    await trio.sleep(SOON)
+    call()
+
+def soon(call):
+    trio.lowlevel.spawn_system_task(wake_later, call)
+
+async def test_task(client):
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wake_later, client.wake)
+        await client.event.wait()
+
+async def test_system_task(generator):
+    soon(generator.wake)
+    await generator.event.wait()
+
+@pytest.fixture
+async def task_of_fixture(client):
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wake_later, client.wake)
+        yield
+
+async def test_task_of_fixture(client, task_of_fixture):
+    await client.event.wait()
+
+@pytest.fixture
+async def worker_has_deadline(client):
+    async def work():
+        with trio.move_on_after(SOON):
+            await trio.sleep_forever()
+        client.wake()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(work)
+        yield
+
+async def test_worker_has_deadline(client, worker_has_deadline):
+    await client.event.wait()
+
+@pytest.fixture
+async def worker_is_cancelled(client):
+    async def work(scope):
+        with scope:
+            await trio.sleep_forever()
+        client.wake()
+
+    scope = trio.CancelScope()
+    soon(scope.cancel)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(work, scope)
+        yield
+
+async def test_worker_is_cancelled(client, worker_is_cancelled):
+    await client.event.wait()
+
+@pytest.fixture
+async def thread_has_value(client):
+    def work(token):
+        time.sleep(SOON)
+        token.run_sync_soon(client.wake)
+
+    thread = threading.Thread(target=work, args=[trio.lowlevel.current_trio_token()])
+    thread.start()
+    yield
+    thread.join()
+
+async def test_thread_has_value(client, thread_has_value):
+    await client.event.wait()
+
+@pytest.fixture
+async def thread_has_request(client, request):
+    def work(request, token):
+        time.sleep(SOON)
+        token.run_sync_soon(request.node.funcargs["client"].wake)
+
+    thread = threading.Thread(target=work, args=[request, trio.lowlevel.current_trio_token()])
+    thread.start()
+    yield
+    thread.join()
+
+async def test_thread_has_request(client, thread_has_request):
+    await client.event.wait()
+
+async def test_thread_of_trio(client):
+    def work():
+        time.sleep(SOON)
+        trio.from_thread.run_sync(client.wake)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.to_thread.run_sync, work)
+        await client.event.wait()
+
+async def test_request(client, request):
+    soon(lambda: request.getfixturevalue("client").wake())
+    await client.event.wait()
+
+@pytest.fixture
+async def item_in_task(client, request):
+    item = request.node
+    soon(lambda: item.funcargs["client"].wake())
+
+async def test_item(client, item_in_task):
+    await client.event.wait()
+
+@pytest.fixture
+async def values_in_task(client, request):
+    values = request.node.funcargs
+    soon(lambda: values["client"].wake())
+
+async def test_dict_of_values(client, values_in_task):
+    await client.event.wait()
+
+@pytest.fixture
+async def result_in_task(client, request):
+    result = request._get_active_fixturedef("client").cached_result
+    soon(lambda: result[0].wake())
+
+async def test_cached_result(client, result_in_task):
+    await client.event.wait()
+
+async def test_weak_reference(client):
+    reference = weakref.ref(client)
+    soon(lambda: reference().wake())
+    await client.event.wait()
+
+async def test_all_objects(client):
+    def wake():
+        for thing in gc.get_objects():
+            if type(thing) is Client:
+                thing.wake()
+
+    soon(wake)
+    await client.event.wait()
+
+class TestInstance:
+    async def test_instance(self):
+        self.event = trio.Event()
+        soon(lambda: self.event.set())
+        await self.event.wait()
+
+@pytest.fixture
+async def scopes():
+    scopes = []
+    soon(lambda: scopes[0].cancel())
+    return scopes
+
+async def test_is_cancelled(client, scopes):
+    with trio.CancelScope() as scope:
+        scopes.append(scope)
+        await client.event.wait()
 """.replace("SOON", str(SOON))

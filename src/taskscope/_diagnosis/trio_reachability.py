@@ -18,7 +18,7 @@ from taskscope._diagnosis.awaitables import field_of
 from taskscope._diagnosis.harmless import stay_stuck
 from taskscope._diagnosis.hidden_dicts import DICTS_CAN_BE_SEEN
 from taskscope._diagnosis.opaque import class_of
-from taskscope._diagnosis.proof import Proof
+from taskscope._diagnosis.proof import AtRest, Proof
 from taskscope._diagnosis.reachability import (
     FEW_TASKS,
     FREE_THREADED,
@@ -26,6 +26,7 @@ from taskscope._diagnosis.reachability import (
     limit_for,
 )
 from taskscope._diagnosis.registries import callback_of, callbacks_of
+from taskscope._diagnosis.resting import Resting
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.stuck_with import stuck_with
 from taskscope._diagnosis.subgraph import Subgraph
@@ -59,6 +60,7 @@ def prove_trio(
     own_types: tuple[type, ...] = (),
     opener: Any = None,
     frames: Mapping[int, int] | None = None,
+    at_rest: AtRest | None = None,
 ) -> Proof:
     """The tasks of a list that nothing outside of them can wake. All of them are to be of one run of Trio's.
 
@@ -71,6 +73,7 @@ def prove_trio(
         that it is in, but to leave them.
     frames: ids of frames of the tasks, and how many references to each, beside its coroutine's, wake nobody: they were
         there when the body in question began, from tracebacks of what was over by then.
+    at_rest: as for `prove`.
     """
     if FREE_THREADED:
         return Proof({}, 0, "reference counts are not exact on this build of Python")
@@ -79,7 +82,9 @@ def prove_trio(
     tasks[:] = [task for task in tasks if _may_be_stuck(task)]
     if not tasks:
         return Proof({}, 0)
-    search = partial(_Search, tasks, bookkeepers, list(registries), own_types, opener, frames or {})
+    search = partial(_Search, tasks, bookkeepers, list(registries), own_types, opener, frames or {}, at_rest)
+    if at_rest is not None:
+        return search(NEARBY_LIMIT).proof()
     if len(tasks) <= FEW_TASKS:
         proof = search(NEARBY_LIMIT).proof()
         if len(proof.stuck) == len(tasks):
@@ -105,10 +110,12 @@ class _Search:
         own_types: tuple[type, ...],
         opener: Any,
         frames: Mapping[int, int],
+        at_rest: AtRest | None,
         widely: int | None,
     ) -> None:
         self._tasks = tasks
         self._frames = frames
+        self._resting = None if at_rest is None else Resting(at_rest)
         self._parents = waiting_parents_of(tasks)
         self._runner = tasks[0]._runner
         generators: Any = getattr(self._runner.asyncgens, "alive", None)
@@ -128,11 +135,15 @@ class _Search:
             beyond,
             {id(run_class("Task")): without_upward, id(run_class("CancelStatus")): without_parent},
             widely,
+            late=None if self._resting is None else self._resting.held(),
         )
 
     def proof(self) -> Proof:
         with uncollected():
             reason = self.graph.walk() or self.graph.count()
+            if self._resting is not None and reason is None:
+                self.graph.discount(self._resting.references(self.graph, self._frames))
+                self.graph.bookkeepers.update(self._resting.known_by_kind(self.graph))
             stuck = self.stuck() if reason is None else {}
         return Proof(stuck, len(self.graph.objects), reason)
 

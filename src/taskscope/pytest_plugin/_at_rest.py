@@ -34,6 +34,11 @@ _NAMES: Final = frozenset(
 # By it pytest runs a test, and what it has called since waits for that.
 _RUNNER: Final = "_pytest.runner"
 
+_RUN_OF_TRIO: Final = "trio._core._run"
+
+# Of what its generator has, which is what runs all tasks, these were used when it began.
+_OF_MAIN_TASK: Final = ("async_fn", "args")
+
 # Since 3.14 a function borrows what its caller holds: of several variables only one is sure to count.
 _BORROWS: Final = sys.version_info >= (3, 14)
 
@@ -64,19 +69,24 @@ def _held_by_waiting() -> Iterator[object]:
     """
     if sys.version_info < (3, 13):
         return
-    waiting = [_Waiting(frame.f_code, dict(frame.f_locals)) for frame in _frames_of_waiting()]
-    for called, caller in itertools.pairwise(waiting):
+    for called, caller in itertools.pairwise(_waiting()):
         yield from called.held(caller.variables)
 
 
-def _frames_of_waiting() -> list[FrameType]:
+def _waiting() -> list[_Waiting]:
+    """The functions, innermost first. None where one of them is a generator: it is that which has the variables."""
     frame: FrameType | None = sys._getframe()  # pyright: ignore[reportPrivateUsage]
     while frame is not None and is_own(frame.f_code):
         frame = frame.f_back  # of those who ask
-    found: list[FrameType] = []
-    while frame is not None and not frame.f_code.co_flags & _SUSPENDABLE:  # or a coroutine has the variables
-        found.append(frame)
-        if frame.f_globals.get("__name__") == _RUNNER:
+    found: list[_Waiting] = []
+    while frame is not None:
+        module, variables = frame.f_globals.get("__name__"), dict(frame.f_locals)
+        if frame.f_code.co_flags & _SUSPENDABLE:
+            if module != _RUN_OF_TRIO or found:
+                return []
+            variables = {name: variables[name] for name in _OF_MAIN_TASK}
+        found.append(_Waiting(frame.f_code, variables))
+        if module == _RUNNER:
             return found
         frame = frame.f_back
     return []
