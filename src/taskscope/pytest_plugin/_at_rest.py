@@ -39,7 +39,7 @@ _RUN_OF_TRIO: Final = "trio._core._run"
 # Of what its generator has, which is what runs all tasks, these were used when it began.
 _OF_MAIN_TASK: Final = ("async_fn", "args")
 
-# Since 3.14 a function borrows what its caller holds: of several variables only one is sure to count.
+# Since 3.14 a function borrows what its caller holds: of several variables only one is sure to count. Generators do not.
 _BORROWS: Final = sys.version_info >= (3, 14)
 
 
@@ -52,9 +52,12 @@ def at_rest(item: pytest.Item, fixtures: Iterable[Any], ours: Iterable[object]) 
     references: Counter[int] = Counter()
     holders = [item, *fixtures, *ours]
     containers: list[object] = []
-    for value in _held_by_waiting():
-        if not _BORROWS or id(value) not in references:
+    counted: set[int] = set()
+    for value, is_borrowed in _held_by_waiting():
+        if not is_borrowed or id(value) not in counted:
             references[id(value)] += 1
+        if is_borrowed:
+            counted.add(id(value))
         if type(value) in _CONTAINERS:
             containers.append(value)
         elif isinstance(value, pytest.MonkeyPatch):
@@ -62,15 +65,18 @@ def at_rest(item: pytest.Item, fixtures: Iterable[Any], ours: Iterable[object]) 
     return AtRest([*holders, containers], references, _KINDS, _NAMES)
 
 
-def _held_by_waiting() -> Iterator[object]:
+def _held_by_waiting() -> Iterator[tuple[object, bool]]:
     """What is held by the functions that wait for the loop, up to those by which pytest runs tests.
+
+    With each thing whether it may be borrowed.
 
     Nothing where the loop runs in another thread, and before 3.13, where to ask a frame for its variables changes it.
     """
     if sys.version_info < (3, 13):
         return
     for called, caller in itertools.pairwise(_waiting()):
-        yield from called.held(caller.variables)
+        is_borrowed = _BORROWS and not called.code.co_flags & _SUSPENDABLE
+        yield from ((value, is_borrowed) for value in called.held(caller.variables))
 
 
 def _waiting() -> list[_Waiting]:
