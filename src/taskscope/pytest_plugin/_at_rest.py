@@ -39,7 +39,7 @@ _RUN_OF_TRIO: Final = "trio._core._run"
 # Of what its generator has, which is what runs all tasks, these were used when it began.
 _OF_MAIN_TASK: Final = ("async_fn", "args")
 
-# Since 3.14 a function borrows what its caller holds: of several variables only one is sure to count. Generators do not.
+# Since 3.14 a function borrows what its caller holds: of several variables one is sure to count. Generators do not.
 _BORROWS: Final = sys.version_info >= (3, 14)
 
 
