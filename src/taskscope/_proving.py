@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from taskscope import _proving_on_trio
@@ -15,6 +15,7 @@ from taskscope._diagnosis.alive_on_loop import alive_on
 from taskscope._diagnosis.calls_all import BY_TIMERS, NAMES, can_cancel_any
 from taskscope._diagnosis.host import own_coroutines
 from taskscope._diagnosis.later import timers_later
+from taskscope._diagnosis.others import others_have_it
 from taskscope._diagnosis.proof import AtRest, Held, Proof, why_it_failed
 from taskscope._diagnosis.reachability import NEARBY_LIMIT, prove
 from taskscope._diagnosis.registries import callbacks_of, registries_of_anyio, registries_of_asyncio
@@ -70,7 +71,7 @@ def prove_with_host(table: TaskTable, held: Held) -> Proof:
     if id(table.host) not in proof.stuck and table.at_rest is not None:
         # Others may be stuck with them, as the tasks of a fixture that the body waits for.
         tasks = [task for task in backend.all_tasks() if backend.where_it_waits(task)]
-        proof = _prove(tasks, (), table, held, widely=NEARBY_LIMIT, at_rest=table.at_rest())
+        proof = _prove(tasks, (), table, held, widely=NEARBY_LIMIT, find_at_rest=table.at_rest)
     if id(table.host) not in proof.stuck:
         return proof
     try:
@@ -116,7 +117,7 @@ def _prove(
     opener: AnyTask | None = None,
     later: Mapping[int, int] | None = None,
     widely: int | None = None,
-    at_rest: AtRest | None = None,
+    find_at_rest: Callable[[], AtRest] | None = None,
 ) -> Proof:
     """A proof is a gift, and no reason to fail where none can be had.
 
@@ -126,6 +127,7 @@ def _prove(
     try:
         with untraced():
             registries, own_types = _registries(), _own_types()
+            at_rest = None if find_at_rest is None else find_at_rest()
             proof = prove(
                 tasks, list(bookkeepers), registries, own_types, host, held, opener, later, widely, at_rest=at_rest
             )
@@ -154,10 +156,10 @@ def _believed(proof: Proof, opener: AnyTask | None, later: Mapping[int, int] | N
     still = {id(opener), id(backend.current_task()), *proof.stuck}
     alive = alive_on(running_loop(), iter(backend.all_tasks()), still)
     names = BY_TIMERS if later else NAMES
-    if at_rest is None:
+    if at_rest is None or proof.resting is None:
         is_void = can_cancel_any(alive, names)
     else:
-        is_void = can_cancel_any(alive, names | at_rest.names, at_rest.kinds)
+        is_void = can_cancel_any(alive, names | at_rest.names, at_rest.kinds) or others_have_it(at_rest, proof.resting)
     return Proof({}, proof.visited, _NOT_BELIEVED) if is_void else proof
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from taskscope._accusations import Accusation
@@ -12,6 +12,7 @@ from taskscope._closers import closers
 from taskscope._diagnosis.alive_on_loop import alive_on_trio
 from taskscope._diagnosis.calls_all import can_cancel_any
 from taskscope._diagnosis.host import frames_as_held, own_coroutines
+from taskscope._diagnosis.others import others_have_it
 from taskscope._diagnosis.proof import AtRest, Held, Proof, why_it_failed
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.trio_reachability import prove_trio
@@ -42,7 +43,7 @@ def prove_with_host(table: TaskTable, held: Held) -> Proof:
         return proof
     # Others may be stuck with them: pytest-trio has each fixture in a task of its own, which waits for the test.
     tasks = [task for task in backend.all_tasks() if backend.where_it_waits(task)]
-    return _prove(backend, tasks, (), None, frames, table, table.at_rest())
+    return _prove(backend, tasks, (), None, frames, table, table.at_rest)
 
 
 def prove_all(backend: Backend) -> tuple[Proof, list[AnyTask], int]:
@@ -76,7 +77,7 @@ def _prove(
     opener: Any,
     frames: Mapping[int, int] | None = None,
     table: TaskTable | None = None,
-    at_rest: AtRest | None = None,
+    find_at_rest: Callable[[], AtRest] | None = None,
 ) -> Proof:
     """A proof is a gift, and no reason to fail where none can be had.
 
@@ -86,6 +87,7 @@ def _prove(
     try:
         with untraced():
             registries = [tracking._moved, closers, *weak_books()]
+            at_rest = None if find_at_rest is None else find_at_rest()
             proof = prove_trio(tasks, list(bookkeepers), registries, _own_types(), opener, frames, at_rest)
             if will_be_ended(tracking.timed_bodies, proof.stuck, table):
                 return Proof({}, proof.visited, REASON)
@@ -96,11 +98,12 @@ def _prove(
 
 def _believed(proof: Proof, backend: Backend, at_rest: AtRest) -> Proof:
     """A proof, unless somebody who may go on can come to what those at rest have."""
-    if not proof.stuck:
+    if proof.resting is None:
         return proof
     running: Any = backend.current_task()
     alive = alive_on_trio(running._runner, iter(backend.all_tasks()), {id(running), *proof.stuck})
-    return Proof({}, proof.visited, _NOT_BELIEVED) if can_cancel_any(alive, at_rest.names, at_rest.kinds) else proof
+    is_void = can_cancel_any(alive, at_rest.names, at_rest.kinds) or others_have_it(at_rest, proof.resting)
+    return Proof({}, proof.visited, _NOT_BELIEVED) if is_void else proof
 
 
 def _own_types() -> tuple[type, ...]:

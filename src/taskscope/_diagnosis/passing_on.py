@@ -21,7 +21,7 @@ _ITERATORS: Final = frozenset(
     }
 )
 
-_CONTAINERS: Final = _ITERATORS | frozenset(
+CONTAINERS: Final = _ITERATORS | frozenset(
     {
         *(id(list), id(set), id(frozenset), id(tuple), id(dict), id(types.CellType)),
         *(id(collections.deque), id(collections.OrderedDict)),
@@ -39,7 +39,7 @@ _KNOWN_METHODS: Final = (getattr(asyncio.Runner, "_on_sigint", None), getattr(as
 def passes_on(holder: Any) -> bool:
     """Whether who has this has what it holds, so that it is to be asked who has this."""
     kind = id(class_of(holder))
-    if kind in _CONTAINERS or (kind in CALLABLES and not is_of_libraries(holder)):
+    if kind in CONTAINERS or (kind in CALLABLES and not is_of_libraries(holder)):
         return True
     if is_exactly(holder, asyncio.Timeout):
         return fields(holder).get("_timeout_handler") is None

@@ -37,12 +37,28 @@ class AtRest(NamedTuple):
             functions that run.
         kinds: Classes of the holders. Whoever is alive and has an object of one of these can come to what it holds.
         names: By these code comes to it.
+        family: The packages whose objects do nothing either, whatever they have.
     """
 
     holders: list[object]
     references: Mapping[int, int]
     kinds: tuple[type, ...]
     names: frozenset[str]
+    family: frozenset[str]
+
+
+class Resting(NamedTuple):
+    """What a search has found at rest, mostly by the ids of the objects.
+
+    Attributes:
+        objects: All that nobody who is alive has come to.
+        leading: Those of them that lead to a task that is stuck.
+        taken: The objects that were taken to be at rest, whoever has them.
+    """
+
+    objects: frozenset[int]
+    leading: frozenset[int]
+    taken: list[object]
 
 
 class Proof(NamedTuple):
@@ -54,12 +70,14 @@ class Proof(NamedTuple):
         visited: How many objects were looked at.
         reason: Why nothing could be proven at all, None where the search came to its end.
         timed: The ids of the tasks to which a way leads from a timer that was not to count.
+        resting: What else is at rest, where that was asked for and there is a stuck task.
     """
 
     stuck: dict[int, tuple[int, ...]]
     visited: int
     reason: str | None = None
     timed: frozenset[int] = frozenset()
+    resting: Resting | None = None
 
 
 def why_it_failed(error: Exception) -> str:

@@ -34,7 +34,7 @@ from taskscope._diagnosis.registries import (
     registries_of_anyio,
     registries_of_asyncio,
 )
-from taskscope._diagnosis.resting import Resting
+from taskscope._diagnosis.resting import RestingReferences, resting_in
 from taskscope._diagnosis.stuck_with import stuck_with
 from taskscope._diagnosis.subgraph import GENERATORS, Subgraph
 from taskscope._diagnosis.uncollected import uncollected
@@ -152,22 +152,27 @@ class _Search:
             self._host_ids.add(host)
         self._known = callbacks_of((*registries_of_asyncio(), *registries_of_anyio(), *registries))
         limit = limit_for(len(tasks), widely)
-        self._resting = None if at_rest is None else Resting(at_rest)
+        self._last_reached: set[int] = set()
+        self._resting = None if at_rest is None else RestingReferences(at_rest)
         late = None if self._resting is None else self._resting.held()
         self.graph = Subgraph([tasks, self._outer.holders], [*bookkeepers], own_types, limit, widely=widely, late=late)
 
     def proof(self, later: Mapping[int, int] | None) -> Proof:
         with uncollected():
             reason = self.graph.walk() or self.graph.count()
+            taken: list[object] = []
             if self._resting is not None and reason is None:
                 by_host = {*self._host_ids, *self._frames, *self._awaiting}
                 self.graph.discount(self._resting.references(self.graph, by_host))
-                self.graph.bookkeepers.update(self._resting.known_by_kind(self.graph))
+                taken = self._resting.taken_in(self.graph)
+                self.graph.bookkeepers.update(map(id, taken))
             stuck = self.stuck() if reason is None else {}
             if later and reason is None:
                 stuck = {**self.stuck_for_now(later), **stuck}
             timed = self.timed(later) if later and reason is None else frozenset[int]()
-        return Proof(stuck, len(self.graph.objects), reason, timed)
+            is_asked = stuck and self._resting is not None
+            resting = resting_in(self.graph, self._last_reached, stuck, taken) if is_asked else None
+        return Proof(stuck, len(self.graph.objects), reason, timed, resting)
 
     def stuck(self) -> dict[int, tuple[int, ...]]:
         if not self._outer.units:
@@ -199,7 +204,7 @@ class _Search:
 
     def _left(self, tasks: list[Any], harmless: Container[int] = ()) -> list[Any]:
         """The tasks that nothing can wake, given which groups and cancel scopes round them count for nothing."""
-        reached = self._reached(tasks, harmless)
+        reached = self._last_reached = self._reached(tasks, harmless)
         return [task for task in tasks if self.graph.position[id(task)] not in reached]
 
     def _living_tasks(self, stuck: list[Any]) -> list[int]:

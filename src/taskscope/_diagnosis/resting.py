@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable
 from typing import final
 
 from taskscope._diagnosis.opaque import class_of
-from taskscope._diagnosis.proof import AtRest
+from taskscope._diagnosis.proof import AtRest, Resting
 from taskscope._diagnosis.subgraph import Subgraph
 
 
 @final
-class Resting:
+class RestingReferences:
     """References of holders at rest to objects of a graph."""
 
     def __init__(self, at_rest: AtRest) -> None:
         self._holders = at_rest.holders
         self._further = at_rest.references
         self._kinds = at_rest.kinds
+        self._ids = frozenset(map(id, at_rest.holders))
         self._before = self._references_of(at_rest.holders)
 
     def held(self) -> list[object]:
@@ -40,10 +41,35 @@ class Resting:
         found = self._references_of(outside) + Counter(self._further)
         return Counter({key: number for key, number in found.items() if key not in without})
 
-    def known_by_kind(self, graph: Subgraph) -> Iterator[int]:
-        """The ids of the objects of a graph that nobody who is alive has."""
-        return (id(obj) for obj in graph.objects if issubclass(class_of(obj), self._kinds))
+    def taken_in(self, graph: Subgraph) -> list[object]:
+        """The holders that are a part of the graph, and others of their kinds that have one of them."""
+        return [obj for obj in graph.objects if id(obj) in self._ids or self._has_holder(obj)]
+
+    def _has_holder(self, obj: object) -> bool:
+        return issubclass(class_of(obj), self._kinds) and any(id(ref) in self._ids for ref in gc.get_referents(obj))
 
     @staticmethod
     def _references_of(holders: list[object]) -> Counter[int]:
         return Counter(id(ref) for holder in holders for ref in gc.get_referents(holder))
+
+
+def resting_in(graph: Subgraph, reached: Container[int], stuck: Iterable[int], taken: list[object]) -> Resting:
+    """What is at rest in a graph.
+
+    reached: the places to which a way leads from anything that is alive.
+    stuck: ids of the stuck tasks.
+    taken: what was taken to be at rest.
+    """
+    sources: dict[int, list[int]] = {}
+    for place in range(len(graph.objects)):
+        for target in (*graph.targets_of(place), *graph.ways.get(place, ())):
+            sources.setdefault(target, []).append(place)
+    ahead = [graph.position[key] for key in stuck]
+    leading = set(ahead)
+    while ahead:
+        new = [place for place in sources.get(ahead.pop(), ()) if place not in leading]
+        leading.update(new)
+        ahead += new
+    ids = {place: id(obj) for place, obj in enumerate(graph.objects) if place not in reached}
+    leading_ids = frozenset(ids[place] for place in leading if place in ids)
+    return Resting(frozenset(ids.values()), leading_ids, [obj for obj in taken if id(obj) in leading_ids])

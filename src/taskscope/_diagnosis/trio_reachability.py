@@ -26,7 +26,7 @@ from taskscope._diagnosis.reachability import (
     limit_for,
 )
 from taskscope._diagnosis.registries import callback_of, callbacks_of
-from taskscope._diagnosis.resting import Resting
+from taskscope._diagnosis.resting import RestingReferences, resting_in
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.stuck_with import stuck_with
 from taskscope._diagnosis.subgraph import Subgraph
@@ -115,7 +115,8 @@ class _Search:
     ) -> None:
         self._tasks = tasks
         self._frames = frames
-        self._resting = None if at_rest is None else Resting(at_rest)
+        self._last_reached: set[int] = set()
+        self._resting = None if at_rest is None else RestingReferences(at_rest)
         self._parents = waiting_parents_of(tasks)
         self._runner = tasks[0]._runner
         generators: Any = getattr(self._runner.asyncgens, "alive", None)
@@ -141,11 +142,15 @@ class _Search:
     def proof(self) -> Proof:
         with uncollected():
             reason = self.graph.walk() or self.graph.count()
+            taken: list[object] = []
             if self._resting is not None and reason is None:
                 self.graph.discount(self._resting.references(self.graph, self._frames))
-                self.graph.bookkeepers.update(self._resting.known_by_kind(self.graph))
+                taken = self._resting.taken_in(self.graph)
+                self.graph.bookkeepers.update(map(id, taken))
             stuck = self.stuck() if reason is None else {}
-        return Proof(stuck, len(self.graph.objects), reason)
+            is_asked = stuck and self._resting is not None
+            resting = resting_in(self.graph, self._last_reached, stuck, taken) if is_asked else None
+        return Proof(stuck, len(self.graph.objects), reason, resting=resting)
 
     def stuck(self) -> dict[int, tuple[int, ...]]:
         self._add_ways_of_tasks([*self._tasks, *self._parents])
@@ -154,7 +159,7 @@ class _Search:
         return stuck_with(self.graph, found, lambda task: task, self._places_of_books())
 
     def _left(self, tasks: list[Any], harmless: Harmless) -> list[Any]:
-        reached = self._reached(tasks, harmless)
+        reached = self._last_reached = self._reached(tasks, harmless)
         return [task for task in tasks if self.graph.position[id(task)] not in reached]
 
     def _outside(self, tasks: list[Any], harmless: Harmless) -> list[int]:

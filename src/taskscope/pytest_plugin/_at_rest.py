@@ -13,13 +13,22 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from taskscope._diagnosis.folding import is_own
+from taskscope._diagnosis.opaque import class_of
 from taskscope._diagnosis.proof import AtRest
+from taskscope.pytest_plugin._traces import contents_of
 
 _CONTAINERS: Final = (dict, list, tuple)
 
 _SUSPENDABLE: Final = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 _KINDS: Final = (pytest.Item, pytest.Collector, pytest.FixtureRequest, pytest.FixtureDef, pytest.MonkeyPatch)
+
+_FAMILY: Final = frozenset(
+    {
+        *("_pytest", "pluggy", "pytest", "taskscope", "xdist"),
+        *("pytest_aiohttp", "pytest_asyncio", "pytest_rerunfailures", "pytest_timeout", "pytest_trio"),
+    }
+)
 
 _NAMES: Final = frozenset(
     {
@@ -60,9 +69,9 @@ def at_rest(item: pytest.Item, fixtures: Iterable[Any], ours: Iterable[object]) 
             counted.add(id(value))
         if type(value) in _CONTAINERS:
             containers.append(value)
-        elif isinstance(value, pytest.MonkeyPatch):
+        elif class_of(value) is pytest.MonkeyPatch and all(value is not each for each in holders):
             holders.append(value)
-    return AtRest([*holders, containers], references, _KINDS, _NAMES)
+    return AtRest([*holders, containers], references, _KINDS, _NAMES, _FAMILY)
 
 
 def _held_by_waiting() -> Iterator[tuple[object, bool]]:
@@ -105,12 +114,19 @@ class _Waiting(NamedTuple):
     variables: dict[str, object]
 
     def held(self, of_caller: Mapping[str, object]) -> Iterator[object]:
+        if not self.code.co_flags & inspect.CO_OPTIMIZED:
+            return  # of a module or class: a dict has its variables
         shared = {*self.code.co_cellvars, *self.code.co_freevars}
         yield from (value for name, value in self.variables.items() if name not in shared)
         # What it shares with others it has in cells, which only the function itself shows; and that it holds as well.
-        functions = [
-            value for value in of_caller.values() if type(value) is FunctionType and value.__code__ is self.code
-        ]
+        functions = [value for value in of_caller.values() if type(value) is FunctionType and self._is_of(value)]
         if len(functions) == 1:
             yield functions[0]
             yield from functions[0].__closure__ or ()
+
+    def _is_of(self, function: FunctionType) -> bool:
+        """Whether it is that of a function, and not of another one with the same code that shares other things."""
+        if function.__code__ is not self.code:
+            return False
+        shared = zip(self.code.co_freevars, function.__closure__ or (), strict=True)
+        return all(name in self.variables and self.variables[name] is contents_of(cell) for name, cell in shared)
