@@ -51,7 +51,7 @@ class Suite:
     can_be_proven: bool = True
 
     def names(self, *, hangs: bool) -> list[str]:
-        names = re.findall(r"async def (test_\w+)", self.programs)
+        names = re.findall(r"def (test_\w+)", self.programs)
         return [name for name in names if name.startswith("test_hangs") is hangs]
 
 

@@ -15,12 +15,15 @@ import contextlib
 import functools
 import gc
 import operator
+import queue
 import socket
 import sys
 import threading
 import time
+import types
 import weakref
 from contextvars import ContextVar, copy_context
+from unittest import mock
 
 import pytest
 
@@ -365,6 +368,155 @@ async def test_frames(client):
 
     soon(wake)
     await client.event.wait()
+
+def wakes(request):
+    return lambda: request.getfixturevalue("client").wake()
+
+async def run_later(call):
+    await asyncio.sleep(SOON)
+    call()
+
+class Dispatching:
+    def __init__(self, request):
+        self.request = request
+
+    def on_end(self):
+        self.request.getfixturevalue("client").wake()
+
+    @functools.cached_property
+    def woken(self):
+        self.on_end()
+
+    def __getattr__(self, name):
+        return getattr(self.request, name)
+
+    def handle(self, name):
+        getattr(self, f"on_{name}")()
+
+async def test_object_of_a_library(client, request):
+    soon(types.SimpleNamespace(wake=wakes(request)).wake)
+    await client.event.wait()
+
+async def test_in_object_of_a_library(client, request):
+    namespace = types.SimpleNamespace(wake=wakes(request))
+    soon(lambda: namespace.wake())
+    await client.event.wait()
+
+async def test_mock(client, request):
+    soon(mock.Mock(side_effect=wakes(request)))
+    await client.event.wait()
+
+async def test_exit_stack(client, request):
+    stack = contextlib.ExitStack()
+    stack.callback(wakes(request))
+    soon(stack.close)
+    await client.event.wait()
+
+async def test_cached_function(client, request):
+    soon(functools.cache(wakes(request)))
+    await client.event.wait()
+
+ITEM = ContextVar("ITEM")
+
+async def test_item_in_context(client, request):
+    context = copy_context()
+    context.run(ITEM.set, request.node)
+    soon(lambda: ITEM.get().funcargs["client"].wake(), context=context)
+    await client.event.wait()
+
+async def test_attribute_of_item(client, request):
+    request.node.mine = client
+    dispatching = Dispatching(request.node)
+    soon(lambda: dispatching.mine.wake())
+    await client.event.wait()
+
+async def test_dispatch(client, request):
+    soon(Dispatching(request).handle, "end")
+    await client.event.wait()
+
+async def test_property(client, request):
+    dispatching = Dispatching(request)
+    soon(lambda: dispatching.woken)
+    await client.event.wait()
+
+class Registered:
+    request = None
+
+    @classmethod
+    def wake(cls):
+        vars(cls)["request"].getfixturevalue("client").wake()
+
+async def test_class_attribute(client, request):
+    Registered.request = request
+    soon(lambda: [each.wake() for each in object.__subclasses__() if each is Registered])
+    await client.event.wait()
+    Registered.request = None
+
+async def test_queue_of_a_task(client, request):
+    calls = asyncio.Queue()
+    calls.put_nowait(wakes(request))
+
+    async def work():
+        await asyncio.sleep(SOON)
+        (await calls.get())()
+
+    task = asyncio.create_task(work())
+    await client.event.wait()
+
+async def test_many_tasks(client, request):
+    tasks = [asyncio.create_task(run_later(call)) for call in [int] * 150 + [wakes(request)]]
+    await client.event.wait()
+    await asyncio.wait(tasks)
+
+@pytest.fixture
+def loop_of_thread():
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+async def test_task_of_another_loop(client, request, loop_of_thread):
+    wake = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, wakes(request))
+    asyncio.run_coroutine_threadsafe(run_later(wake), loop_of_thread)
+    await client.event.wait()
+
+async def test_worker_thread(client, request):
+    loop, calls = asyncio.get_running_loop(), queue.Queue()
+    calls.put(functools.partial(time.sleep, SOON))
+    calls.put(functools.partial(loop.call_soon_threadsafe, wakes(request)))
+
+    def work():
+        for _ in range(2):
+            calls.get()()
+
+    thread = _in_thread(work)
+    await client.event.wait()
+    thread.join()
+
+CALLS = []
+
+def test_function_of_the_same_code(client):
+    def make(client):
+        def run(coroutine):
+            client
+            asyncio.run(coroutine)
+
+        def wake():
+            client.wake()
+
+        CALLS.append(wake)
+        return run
+
+    async def main(run):
+        soon(CALLS[0])
+        await client.event.wait()
+
+    run = make(client)
+    [make(None)][0](main(run))
+    CALLS.clear()
 
 class TestInstance:
     def setup_method(self):
