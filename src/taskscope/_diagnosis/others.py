@@ -8,6 +8,7 @@ functions that wait for the loop, whose stacks show nothing.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import types
 import weakref
@@ -29,7 +30,8 @@ LEVELS: Final = 12
 HOLDERS: Final = 500
 """How many holders the collector is asked for at once. It compares each reference of the heap with all of them."""
 
-_FRAMES: Final = frozenset({id(types.FrameType), id(types.TracebackType)})
+# What has things for somebody else, beside the containers: our own exit stacks, and tracebacks.
+_KEEPERS: Final = frozenset(map(id, (contextlib.ExitStack, types.FrameType, types.TracebackType)))
 
 # Whoever has one of these may call it, or have it go on.
 _ACTING: Final = CALLABLES | GENERATORS
@@ -85,7 +87,7 @@ def _is_on_the_way(holder: object, at_rest: AtRest, resting: Resting) -> bool:
 
 def _is_known(holder: object, at_rest: AtRest) -> bool:
     kind = class_of(holder)
-    if id(kind) in CONTAINERS or id(kind) in _ACTING or id(kind) in _FRAMES or issubclass(kind, at_rest.kinds):
+    if id(kind) in CONTAINERS or id(kind) in _ACTING or id(kind) in _KEEPERS or issubclass(kind, at_rest.kinds):
         return True
     return package_of(kind) in at_rest.family
 
