@@ -7,16 +7,18 @@ The names of those that hang begin with `test_hangs`. SOON stands for when the o
 
 from __future__ import annotations
 
-SOON = 0.25
+SOON = 0.2
 
 ON_ASYNCIO = """
 import asyncio
 import contextlib
 import functools
 import gc
+import logging
 import operator
 import queue
 import socket
+import sqlite3
 import sys
 import threading
 import time
@@ -495,6 +497,29 @@ async def test_worker_thread(client, request):
     thread = _in_thread(work)
     await client.event.wait()
     thread.join()
+
+async def test_function_in_config(client, request, pytestconfig):
+    pytestconfig.mine = wakes(request)
+    soon(lambda: pytestconfig.mine())
+    await client.event.wait()
+
+async def test_function_in_stash(client, request, pytestconfig):
+    key = pytest.StashKey()
+    pytestconfig.stash[key] = wakes(request)
+    soon(lambda: pytestconfig.stash[key]())
+    await client.event.wait()
+
+async def test_filter_of_logging(client, request, caplog):
+    caplog.handler.addFilter(lambda record: wakes(request)() or True)
+    soon(logging.getLogger().warning, "wake")
+    await client.event.wait()
+
+async def test_function_of_sqlite(client, request):
+    connection = sqlite3.connect(":memory:")
+    connection.create_function("wake", 0, wakes(request))
+    soon(connection.execute, "select wake()")
+    await client.event.wait()
+    connection.close()
 
 CALLS = []
 

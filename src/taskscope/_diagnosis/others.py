@@ -9,6 +9,7 @@ functions that wait for the loop, whose stacks show nothing.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import types
 import weakref
@@ -18,23 +19,24 @@ from typing import Any, Final
 from taskscope._diagnosis.alive_on_loop import frames_of_other_threads
 from taskscope._diagnosis.code_ahead import is_library, module_in
 from taskscope._diagnosis.collector import get_referrers
-from taskscope._diagnosis.opaque import class_of, ids_of_namespaces, package_of
-from taskscope._diagnosis.passing_on import CALLABLES, CONTAINERS
+from taskscope._diagnosis.opaque import class_of, ids_of_namespaces, module_of, package_of
+from taskscope._diagnosis.passing_on import CONTAINERS, METHODS
 from taskscope._diagnosis.proof import AtRest, Resting
 from taskscope._diagnosis.strangers import FROZEN_BY_ITSELF
-from taskscope._diagnosis.subgraph import GENERATORS
 
 LEVELS: Final = 12
 """How many steps are gone back."""
 
-HOLDERS: Final = 500
-"""How many holders the collector is asked for at once. It compares each reference of the heap with all of them."""
+HOLDERS: Final = 2_000
+"""How many holders are looked for at one step."""
 
-# What has things for somebody else, beside the containers: our own exit stacks, and tracebacks.
-_KEEPERS: Final = frozenset(map(id, (contextlib.ExitStack, types.FrameType, types.TracebackType)))
+AT_ONCE: Final = 500
+"""How many of them the collector is asked for at once. It compares each reference of the heap with all of them."""
 
-# Whoever has one of these may call it, or have it go on.
-_ACTING: Final = CALLABLES | GENERATORS
+_OURS: Final = "taskscope"
+
+# What has things for somebody else, beside the containers: exit stacks, and tracebacks.
+_KEEPERS: Final = frozenset(map(id, (contextlib.ExitStack, types.TracebackType)))
 
 
 def others_have_it(at_rest: AtRest, resting: Resting) -> bool:
@@ -55,17 +57,23 @@ def others_have_it(at_rest: AtRest, resting: Resting) -> bool:
         if len(held) > HOLDERS or any(map(weakref.getweakrefcount, held)):
             return True
         seen.update(map(id, held))
-        asked = tuple(held)
-        seen.update((id(held), id(asked)))
-        found = [holder for holder in get_referrers(*asked) if id(holder) not in seen]
-        del asked
+        found = _holders_of(held, seen)
         if any(id(holder) in namespaces or not _is_known(holder, at_rest) for holder in found):
             return True
-        held = [holder for holder in found if not _is_of_family(holder, at_rest, began_at)]
+        held = [holder for holder in found if not _is_at_its_end(holder, at_rest, began_at)]
         found.clear()
-        if any(_acts_for_others(holder, held, at_rest) for holder in held):
-            return True
     return True
+
+
+def _holders_of(held: list[object], seen: set[int]) -> list[object]:
+    found: dict[int, object] = {}
+    seen |= {id(held), id(found)}
+    for number in range(0, len(held), AT_ONCE):
+        asked = tuple(held[number : number + AT_ONCE])
+        seen.add(id(asked))
+        found.update((id(holder), holder) for holder in get_referrers(*asked) if id(holder) not in seen)
+        seen.discard(id(asked))
+    return list(found.values())
 
 
 def _others_run(at_rest: AtRest) -> bool:
@@ -85,33 +93,50 @@ def _is_on_the_way(holder: object, at_rest: AtRest, resting: Resting) -> bool:
     return any(id(ref) in resting.leading for ref in gc.get_referents(holder))
 
 
-def _is_known(holder: object, at_rest: AtRest) -> bool:
+def _is_known(holder: Any, at_rest: AtRest) -> bool:
+    """Whether it is nothing of a user's. A function that somebody has put into an object of the family's is one."""
     kind = class_of(holder)
-    if id(kind) in CONTAINERS or id(kind) in _ACTING or id(kind) in _KEEPERS or issubclass(kind, at_rest.kinds):
+    if id(kind) in CONTAINERS or id(kind) in _KEEPERS or issubclass(kind, at_rest.kinds):
         return True
-    return package_of(kind) in at_rest.family
+    if kind is functools.partial:
+        return _is_known(holder.func, at_rest)
+    if kind is types.MethodType:
+        return _is_known(holder.__func__, at_rest)
+    if kind is types.BuiltinMethodType:
+        return id(class_of(holder.__self__)) in CONTAINERS
+    if kind is types.GeneratorType and holder.__name__.startswith(at_rest.hooks):
+        return True
+    namespace = _namespace_of(holder)
+    if namespace is not None:
+        return _package_in(namespace) in at_rest.family or _is_of_exit_stack(holder)
+    return package_of(kind) == _OURS or (module_of(kind), kind.__name__) in at_rest.keepers
 
 
-def _is_of_family(holder: Any, at_rest: AtRest, began_at: Container[int]) -> bool:
-    """Whether it is one that nobody else makes use of, whoever has it.
+def _namespace_of(holder: Any) -> dict[str, Any] | None:
+    """The globals of code. None for what is none, empty for what has ended."""
+    kind = class_of(holder)
+    found: dict[str, Any] | None = None
+    if kind is types.FunctionType:
+        found = holder.__globals__
+    elif kind is types.FrameType:  # in the traceback of a test that has failed
+        found = holder.f_globals
+    elif kind is types.GeneratorType:
+        found = {} if holder.gi_frame is None else holder.gi_frame.f_globals
+    return found
 
-    began_at: ids of where the search began. Of the kinds at rest those are more than family that have these.
+
+def _is_at_its_end(holder: Any, at_rest: AtRest, began_at: Container[int]) -> bool:
+    """Whether nobody makes use of it, whoever has it.
+
+    began_at: ids of where the search began. Of the kinds at rest those are asked for that have one of these.
     """
     kind = class_of(holder)
-    if id(kind) in GENERATORS:
-        frame = getattr(holder, "gi_frame", None)  # of hooks, which only pluggy has go on
-        return frame is not None and _package_in(frame.f_globals) in at_rest.family
-    if kind is types.FunctionType:
-        return _package_in(holder.__globals__) in at_rest.family
-    if kind is types.FrameType:  # in the traceback of a test that has failed
-        return _package_in(holder.f_globals) in at_rest.family
     if issubclass(kind, at_rest.kinds):
         return not any(id(ref) in began_at for ref in gc.get_referents(holder))
-    return package_of(kind) in at_rest.family
+    is_followed = id(kind) in CONTAINERS or id(kind) in _KEEPERS or id(kind) in METHODS
+    return not (is_followed or kind is functools.partial or _is_of_exit_stack(holder))
 
 
-def _acts_for_others(holder: object, held: list[object], at_rest: AtRest) -> bool:
-    """Whether it is something that acts and that nobody shows to have: C code has it, say, to call it at a signal."""
-    if id(class_of(holder)) not in _ACTING or id(holder) in at_rest.references:
-        return False
-    return all(each is held for each in get_referrers(holder))
+def _is_of_exit_stack(holder: Any) -> bool:
+    """Whether it is the function that an exit stack makes of a callback and its arguments."""
+    return class_of(holder) is types.FunctionType and _package_in(holder.__globals__) == "contextlib"

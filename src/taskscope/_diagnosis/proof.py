@@ -37,7 +37,9 @@ class AtRest(NamedTuple):
             functions that run.
         kinds: Classes of the holders. Whoever is alive and has an object of one of these can come to what it holds.
         names: By these code comes to it.
-        family: The packages whose objects do nothing either, whatever they have.
+        family: The packages whose functions do nothing either, whatever they have.
+        keepers: The classes, by module and name, whose objects do not.
+        hooks: With this begin the names of generators that only those at rest have go on.
     """
 
     holders: list[object]
@@ -45,6 +47,8 @@ class AtRest(NamedTuple):
     kinds: tuple[type, ...]
     names: frozenset[str]
     family: frozenset[str]
+    keepers: frozenset[tuple[str, str]]
+    hooks: str
 
 
 class Resting(NamedTuple):

@@ -30,15 +30,25 @@ _FAMILY: Final = frozenset(
     }
 )
 
+_KEEPERS: Final = frozenset(
+    {
+        *(("_pytest.fixtures", "FixtureManager"), ("_pytest.fixtures", "FuncFixtureInfo")),
+        *(("_pytest.capture", "CaptureFixture"), ("_pytest.logging", "LogCaptureFixture")),
+        *(("_pytest.main", "Session"), ("_pytest.mark.structures", "NodeKeywords"), ("_pytest.runner", "SetupState")),
+    }
+)
+
 _NAMES: Final = frozenset(
     {
         *("_arg2fixturedefs", "_finalizers", "_fixture_defs", "_get_active_fixturedef", "_instance", "_obj"),
-        *("_pyfuncitem", "_request", "_setupstate", "name2fixturedefs"),
+        *("_pyfuncitem", "_request", "_setupstate", "get_plugin", "getfixturedefs", "getplugin", "name2fixturedefs"),
         *("cached_result", "funcargs", "getfixturevalue", "instance", "obj"),
         *("f_locals", "get_objects", "get_referrers"),
     }
 )
 """By these code comes from what pytest lets anybody have to the value of a fixture, or to a test's instance."""
+
+_HOOKS: Final = "pytest_"
 
 # By it pytest runs a test, and what it has called since waits for that.
 _RUNNER: Final = "_pytest.runner"
@@ -71,7 +81,7 @@ def at_rest(item: pytest.Item, fixtures: Iterable[Any], ours: Iterable[object]) 
             containers.append(value)
         elif class_of(value) is pytest.MonkeyPatch and all(value is not each for each in holders):
             holders.append(value)
-    return AtRest([*holders, containers], references, _KINDS, _NAMES, _FAMILY)
+    return AtRest([*holders, containers], references, _KINDS, _NAMES, _FAMILY, _KEEPERS, _HOOKS)
 
 
 def _held_by_waiting() -> Iterator[tuple[object, bool]]:
