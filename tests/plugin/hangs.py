@@ -521,6 +521,15 @@ async def test_function_of_sqlite(client, request):
     await client.event.wait()
     connection.close()
 
+@pytest.fixture
+def asked_for(request):
+    return weakref.ref(request.getfixturevalue("client"))
+
+async def test_request_of_a_fixture(asked_for, request):
+    top = request.node._request
+    soon(lambda: getattr(top, "".join(["getfixture", "value"]))("client").wake())
+    await asked_for().event.wait()
+
 CALLS = []
 
 def test_function_of_the_same_code(client):

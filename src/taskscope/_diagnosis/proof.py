@@ -32,7 +32,7 @@ class AtRest(NamedTuple):
     """What does nothing for as long as a body runs: what has called the event loop, and waits for that.
 
     Attributes:
-        holders: Objects that hold other ones, and do not use them.
+        holders: Objects that hold other ones, and do not use them. By the first of them one comes to all.
         references: How many references such holders have beside these, by the ids of what they are to: the variables of
             functions that run.
         kinds: Classes of the holders. Whoever is alive and has an object of one of these can come to what it holds.
