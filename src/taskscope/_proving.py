@@ -69,10 +69,12 @@ def prove_with_host(table: TaskTable, held: Held) -> Proof:
     if id(table.host) not in proof.stuck:
         proof = _prove(tasks, (), table, held)
     if id(table.host) not in proof.stuck and table.at_rest is not None:
-        proof = _prove_beside_those_at_rest(table, held)
+        # Others may be stuck with them, as the tasks of a fixture that the body waits for.
+        tasks[:] = [task for task in backend.all_tasks() if backend.where_it_waits(task)]
+        proof = _prove(tasks, (), table, held, widely=NEARBY_LIMIT, find_at_rest=table.at_rest)
         if id(table.host) in proof.stuck:
             # Another thread can have come to something after it was counted, and be gone when it was asked who has it.
-            proof = _prove_beside_those_at_rest(table, held)
+            proof = _prove(tasks, (), table, held, widely=NEARBY_LIMIT, find_at_rest=table.at_rest)
     if id(table.host) not in proof.stuck:
         return proof
     try:
@@ -81,12 +83,6 @@ def prove_with_host(table: TaskTable, held: Held) -> Proof:
     except Exception as error:
         reason = why_it_failed(error)
     return proof if reason is None else Proof({}, proof.visited, reason)
-
-
-def _prove_beside_those_at_rest(table: TaskTable, held: Held) -> Proof:
-    # Others may be stuck with them, as the tasks of a fixture that the body waits for.
-    tasks = [task for task in backend.all_tasks() if backend.where_it_waits(task)]
-    return _prove(tasks, (), table, held, widely=NEARBY_LIMIT, find_at_rest=table.at_rest)
 
 
 def prove_all(keepers: Iterable[object]) -> tuple[Proof, list[AnyTask], int]:

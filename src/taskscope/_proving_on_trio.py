@@ -41,15 +41,13 @@ def prove_with_host(table: TaskTable, held: Held) -> Proof:
     proof = _prove(backend, tasks, (), None, frames, table)
     if id(table.host) in proof.stuck or table.at_rest is None:
         return proof
-    proof = _prove_beside_those_at_rest(table, frames)
-    # Another thread can have come to something after it was counted, and be gone when it was asked who has it.
-    return _prove_beside_those_at_rest(table, frames) if id(table.host) in proof.stuck else proof
-
-
-def _prove_beside_those_at_rest(table: TaskTable, frames: Mapping[int, int]) -> Proof:
     # Others may be stuck with them: pytest-trio has each fixture in a task of its own, which waits for the test.
-    tasks = [task for task in table.backend.all_tasks() if table.backend.where_it_waits(task)]
-    return _prove(table.backend, tasks, (), None, frames, table, table.at_rest)
+    tasks[:] = [task for task in backend.all_tasks() if backend.where_it_waits(task)]
+    proof = _prove(backend, tasks, (), None, frames, table, table.at_rest)
+    if id(table.host) not in proof.stuck:
+        return proof
+    # Another thread can have come to something after it was counted, and be gone when it was asked who has it.
+    return _prove(backend, tasks, (), None, frames, table, table.at_rest)
 
 
 def prove_all(backend: Backend) -> tuple[Proof, list[AnyTask], int]:
