@@ -22,14 +22,6 @@ _SIGNALS: Final = tuple(map(int, signal.valid_signals()))
 _getsignal: Final[Callable[[int], object]] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
 
 
-def alive_on_trio(runner: Any, tasks: Iterator[Any], at_rest: Container[int]) -> Iterator[object]:
-    """The same for a run of Trio's: what was given to `run_sync_soon`, instruments, signal handlers, threads, tasks."""
-    yield from (runner.entry_queue.queue, runner.entry_queue.idempotent_queue, runner.instruments["_all"])
-    yield from signal_handlers()
-    yield from _threads()
-    yield from (task.coro for task in tasks if id(task) not in at_rest)
-
-
 def alive_on(loop: asyncio.AbstractEventLoop, tasks: Iterator[Any], at_rest: Container[int]) -> Iterator[object]:
     """What holds code that may go on: what the loop holds, signal handlers, other threads, tasks.
 
@@ -48,6 +40,14 @@ def alive_on(loop: asyncio.AbstractEventLoop, tasks: Iterator[Any], at_rest: Con
         if id(task) not in at_rest:
             yield coroutine_of(task)
             yield from done_callbacks(task)
+
+
+def alive_on_trio(runner: Any, tasks: Iterator[Any], at_rest: Container[int]) -> Iterator[object]:
+    """The same for a run of Trio's: what was given to `run_sync_soon`, instruments, signal handlers, threads, tasks."""
+    yield from (runner.entry_queue.queue, runner.entry_queue.idempotent_queue, runner.instruments["_all"])
+    yield from signal_handlers()
+    yield from _threads()
+    yield from (task.coro for task in tasks if id(task) not in at_rest)
 
 
 def signal_handlers() -> Iterator[object]:

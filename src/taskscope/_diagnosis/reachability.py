@@ -34,7 +34,7 @@ from taskscope._diagnosis.registries import (
     registries_of_anyio,
     registries_of_asyncio,
 )
-from taskscope._diagnosis.resting import RestingReferences, resting_in
+from taskscope._diagnosis.resting import RestingReferences
 from taskscope._diagnosis.stuck_with import stuck_with
 from taskscope._diagnosis.subgraph import GENERATORS, Subgraph
 from taskscope._diagnosis.uncollected import uncollected
@@ -160,18 +160,16 @@ class _Search:
     def proof(self, later: Mapping[int, int] | None) -> Proof:
         with uncollected():
             reason = self.graph.walk() or self.graph.count()
-            taken: list[object] = []
             if self._resting is not None and reason is None:
                 by_host = {*self._host_ids, *self._frames, *self._awaiting}
-                self.graph.discount(self._resting.references(self.graph, by_host))
-                taken = self._resting.taken_in(self.graph)
-                self.graph.bookkeepers.update(map(id, taken))
+                self._resting.discount(self.graph, by_host)
             stuck = self.stuck() if reason is None else {}
             if later and reason is None:
                 stuck = {**self.stuck_for_now(later), **stuck}
             timed = self.timed(later) if later and reason is None else frozenset[int]()
-            is_asked = stuck and self._resting is not None
-            resting = resting_in(self.graph, self._last_reached, stuck, taken) if is_asked else None
+            resting = None
+            if self._resting is not None and stuck:
+                resting = self._resting.found(self.graph, self._last_reached, stuck)
         return Proof(stuck, len(self.graph.objects), reason, timed, resting)
 
     def stuck(self) -> dict[int, tuple[int, ...]]:

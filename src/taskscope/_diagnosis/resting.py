@@ -22,13 +22,14 @@ class RestingReferences:
         self._kinds = at_rest.kinds
         self._ids = frozenset(map(id, at_rest.holders))
         self._before = self._references_of(at_rest.holders)
+        self._taken: list[object] = []
 
     def held(self) -> list[object]:
         """Where a walk is to begin: of what is a part of the graph the holders are counted, too."""
         return [ref for holder in self._holders for ref in gc.get_referents(holder)]
 
-    def references(self, graph: Subgraph, without: Container[int]) -> Counter[int]:
-        """How many there are, by the ids of what they are to, when those in the graph have been counted.
+    def discount(self, graph: Subgraph, without: Container[int]) -> None:
+        """Takes these references from those from outside, when all have been counted.
 
         without: ids of objects whose references are counted elsewhere.
 
@@ -39,11 +40,21 @@ class RestingReferences:
             raise RuntimeError("references changed during the search")
         outside = [holder for holder in self._holders if graph.position.get(id(holder), -1) < 0]
         found = self._references_of(outside) + Counter(self._further)
-        return Counter({key: number for key, number in found.items() if key not in without})
+        graph.discount({key: number for key, number in found.items() if key not in without})
+        # The holders that are a part of the graph, and others of their kinds that have one of them.
+        self._taken = [obj for obj in graph.objects if id(obj) in self._ids or self._has_holder(obj)]
+        graph.bookkeepers.update(map(id, self._taken))
 
-    def taken_in(self, graph: Subgraph) -> list[object]:
-        """The holders that are a part of the graph, and others of their kinds that have one of them."""
-        return [obj for obj in graph.objects if id(obj) in self._ids or self._has_holder(obj)]
+    def found(self, graph: Subgraph, reached: Container[int], stuck: Iterable[int]) -> Resting:
+        """What is at rest in the graph.
+
+        reached: the places to which a way leads from anything that is alive.
+        stuck: ids of the stuck tasks.
+        """
+        leading = _leading(graph, [graph.position[key] for key in stuck])
+        ids = {place: id(obj) for place, obj in enumerate(graph.objects) if place not in reached}
+        leading_ids = frozenset(ids[place] for place in leading if place in ids)
+        return Resting(frozenset(ids.values()), leading_ids, [obj for obj in self._taken if id(obj) in leading_ids])
 
     def _has_holder(self, obj: object) -> bool:
         return issubclass(class_of(obj), self._kinds) and any(id(ref) in self._ids for ref in gc.get_referents(obj))
@@ -53,23 +64,15 @@ class RestingReferences:
         return Counter(id(ref) for holder in holders for ref in gc.get_referents(holder))
 
 
-def resting_in(graph: Subgraph, reached: Container[int], stuck: Iterable[int], taken: list[object]) -> Resting:
-    """What is at rest in a graph.
-
-    reached: the places to which a way leads from anything that is alive.
-    stuck: ids of the stuck tasks.
-    taken: what was taken to be at rest.
-    """
+def _leading(graph: Subgraph, ahead: list[int]) -> set[int]:
+    """The places from which a way leads to some, and those."""
     sources: dict[int, list[int]] = {}
     for place in range(len(graph.objects)):
         for target in (*graph.targets_of(place), *graph.ways.get(place, ())):
             sources.setdefault(target, []).append(place)
-    ahead = [graph.position[key] for key in stuck]
     leading = set(ahead)
     while ahead:
         new = [place for place in sources.get(ahead.pop(), ()) if place not in leading]
         leading.update(new)
         ahead += new
-    ids = {place: id(obj) for place, obj in enumerate(graph.objects) if place not in reached}
-    leading_ids = frozenset(ids[place] for place in leading if place in ids)
-    return Resting(frozenset(ids.values()), leading_ids, [obj for obj in taken if id(obj) in leading_ids])
+    return leading

@@ -26,7 +26,7 @@ from taskscope._diagnosis.reachability import (
     limit_for,
 )
 from taskscope._diagnosis.registries import callback_of, callbacks_of
-from taskscope._diagnosis.resting import RestingReferences, resting_in
+from taskscope._diagnosis.resting import RestingReferences
 from taskscope._diagnosis.stack import task_chain
 from taskscope._diagnosis.stuck_with import stuck_with
 from taskscope._diagnosis.subgraph import Subgraph
@@ -142,14 +142,12 @@ class _Search:
     def proof(self) -> Proof:
         with uncollected():
             reason = self.graph.walk() or self.graph.count()
-            taken: list[object] = []
             if self._resting is not None and reason is None:
-                self.graph.discount(self._resting.references(self.graph, self._frames))
-                taken = self._resting.taken_in(self.graph)
-                self.graph.bookkeepers.update(map(id, taken))
+                self._resting.discount(self.graph, self._frames)
             stuck = self.stuck() if reason is None else {}
-            is_asked = stuck and self._resting is not None
-            resting = resting_in(self.graph, self._last_reached, stuck, taken) if is_asked else None
+            resting = None
+            if self._resting is not None and stuck:
+                resting = self._resting.found(self.graph, self._last_reached, stuck)
         return Proof(stuck, len(self.graph.objects), reason, resting=resting)
 
     def stuck(self) -> dict[int, tuple[int, ...]]:
