@@ -9,7 +9,98 @@ from __future__ import annotations
 
 SOON = 0.2
 
-ON_ASYNCIO = """
+# `Client`, with an event that it waits in and sets, and `soon`, are each library's.
+_ON_EITHER = """
+@pytest.fixture
+def client():
+    return Client()
+
+@pytest.fixture
+def sync_generator():
+    client = Client()
+    yield client
+    client.wake()
+
+@pytest.fixture
+async def coroutine():
+    return Client()
+
+@pytest.fixture
+async def generator():
+    client = Client()
+    yield client
+
+async def test_hangs_in_value(client):
+    await client.event.wait()
+
+async def test_hangs_in_sync_generator(sync_generator):
+    await sync_generator.event.wait()
+
+async def test_hangs_in_generator(generator):
+    await generator.event.wait()
+
+async def test_hangs_beside_worker(with_worker):
+    await with_worker.event.wait()
+
+async def test_hangs_in_what_it_asks_for(request):
+    await request.getfixturevalue("sync_generator").event.wait()
+
+async def test_task_of_fixture(client, task_of_fixture):
+    await client.event.wait()
+
+async def test_worker_is_cancelled(client, worker_is_cancelled):
+    await client.event.wait()
+
+async def test_thread_has_value(client, thread_has_value):
+    await client.event.wait()
+
+async def test_thread_has_request(client, thread_has_request):
+    await client.event.wait()
+
+async def test_request(client, request):
+    soon(lambda: request.getfixturevalue("client").wake())
+    await client.event.wait()
+
+@pytest.fixture
+async def item_in_timer(client, request):
+    item = request.node
+    soon(lambda: item.funcargs["client"].wake())
+
+async def test_item(client, item_in_timer):
+    await client.event.wait()
+
+@pytest.fixture
+async def values_in_timer(client, request):
+    values = request.node.funcargs
+    soon(lambda: values["client"].wake())
+
+async def test_dict_of_values(client, values_in_timer):
+    await client.event.wait()
+
+@pytest.fixture
+async def result_in_timer(client, request):
+    result = request._get_active_fixturedef("client").cached_result
+    soon(lambda: result[0].wake())
+
+async def test_cached_result(client, result_in_timer):
+    await client.event.wait()
+
+async def test_weak_reference(client):
+    reference = weakref.ref(client)
+    soon(lambda: reference().wake())
+    await client.event.wait()
+
+async def test_all_objects(client):
+    def wake():
+        for thing in gc.get_objects():
+            if type(thing) is Client:
+                thing.wake()
+
+    soon(wake)
+    await client.event.wait()
+"""
+
+_ON_ASYNCIO = """
 import asyncio
 import contextlib
 import functools
@@ -49,25 +140,6 @@ class Client:
             self.wake()
 
 @pytest.fixture
-def client():
-    return Client()
-
-@pytest.fixture
-def sync_generator():
-    client = Client()
-    yield client
-    client.wake()
-
-@pytest.fixture
-async def coroutine():
-    return Client()
-
-@pytest.fixture
-async def generator():
-    client = Client()
-    yield client
-
-@pytest.fixture
 async def with_worker():
     client = Client()
     worker = asyncio.create_task(client.read())
@@ -84,29 +156,14 @@ def finalized(request):
     request.addfinalizer(client.wake)
     return client
 
-async def test_hangs_in_value(client):
-    await client.event.wait()
-
-async def test_hangs_in_sync_generator(sync_generator):
-    await sync_generator.event.wait()
-
 async def test_hangs_in_coroutine(coroutine):
     await coroutine.queue.get()
-
-async def test_hangs_in_generator(generator):
-    await generator.event.wait()
-
-async def test_hangs_beside_worker(with_worker):
-    await with_worker.event.wait()
 
 async def test_hangs_in_outer(outer):
     await outer["client"].event.wait()
 
 async def test_hangs_in_finalized(finalized):
     await finalized.event.wait()
-
-async def test_hangs_in_what_it_asks_for(request):
-    await request.getfixturevalue("sync_generator").event.wait()
 
 @pytest.mark.parametrize("number", [1])
 async def test_hangs_beside_others(client, number, tmp_path, caplog, capsys, monkeypatch):
@@ -141,9 +198,6 @@ async def task_of_fixture(client):
     yield
     await task
 
-async def test_task_of_fixture(client, task_of_fixture):
-    await client.event.wait()
-
 @pytest.fixture
 async def worker_is_cancelled(client):
     worker = asyncio.create_task(client.wake_at_end())
@@ -151,9 +205,6 @@ async def worker_is_cancelled(client):
     soon(worker.cancel)
     yield
     await asyncio.wait([worker])
-
-async def test_worker_is_cancelled(client, worker_is_cancelled):
-    await client.event.wait()
 
 @pytest.fixture
 async def worker_has_timeout(client):
@@ -187,9 +238,6 @@ async def thread_has_value(client):
     yield
     thread.join()
 
-async def test_thread_has_value(client, thread_has_value):
-    await client.event.wait()
-
 @pytest.fixture
 async def thread_has_request(client, request):
     loop = asyncio.get_running_loop()
@@ -201,9 +249,6 @@ async def thread_has_request(client, request):
     thread = _in_thread(work, request=request)
     yield
     thread.join()
-
-async def test_thread_has_request(client, thread_has_request):
-    await client.event.wait()
 
 @pytest.fixture
 async def thread_with_loop(client):
@@ -218,34 +263,6 @@ async def thread_with_loop(client):
     thread.join()
 
 async def test_thread_with_loop(client, thread_with_loop):
-    await client.event.wait()
-
-async def test_request(client, request):
-    soon(lambda: request.getfixturevalue("client").wake())
-    await client.event.wait()
-
-@pytest.fixture
-async def item_in_timer(client, request):
-    item = request.node
-    soon(lambda: item.funcargs["client"].wake())
-
-async def test_item(client, item_in_timer):
-    await client.event.wait()
-
-@pytest.fixture
-async def values_in_timer(client, request):
-    values = request.node.funcargs
-    soon(lambda: values["client"].wake())
-
-async def test_dict_of_values(client, values_in_timer):
-    await client.event.wait()
-
-@pytest.fixture
-async def result_in_timer(client, request):
-    result = request._get_active_fixturedef("client").cached_result
-    soon(lambda: result[0].wake())
-
-async def test_cached_result(client, result_in_timer):
     await client.event.wait()
 
 @pytest.fixture
@@ -307,11 +324,6 @@ async def known_weakly(client):
 async def test_known_weakly(client, known_weakly):
     await client.event.wait()
 
-async def test_weak_reference(client):
-    reference = weakref.ref(client)
-    soon(lambda: reference().wake())
-    await client.event.wait()
-
 VARIABLE = ContextVar("VARIABLE")
 
 async def test_context(client):
@@ -348,15 +360,6 @@ class Watched:
 async def test_monkeypatch(client, monkeypatch):
     monkeypatch.setattr(Watched(client), "attribute", 2)
     soon(monkeypatch.undo)
-    await client.event.wait()
-
-async def test_all_objects(client):
-    def wake():
-        for thing in gc.get_objects():
-            if type(thing) is Client:
-                thing.wake()
-
-    soon(wake)
     await client.event.wait()
 
 async def test_frames(client):
@@ -585,10 +588,9 @@ async def test_is_cancelled(client, cancelling):
     with pytest.raises(asyncio.CancelledError):
         await client.event.wait()
     cancelling[0].uncancel()
-""".replace("SOON", str(SOON))
+"""
 
-
-ON_TRIO = """
+_ON_TRIO = """
 import gc
 import threading
 import time
@@ -610,25 +612,6 @@ class Client:
             pass
 
 @pytest.fixture
-def client():
-    return Client()
-
-@pytest.fixture
-def sync_generator():
-    client = Client()
-    yield client
-    client.wake()
-
-@pytest.fixture
-async def coroutine():
-    return Client()
-
-@pytest.fixture
-async def generator():
-    client = Client()
-    yield client
-
-@pytest.fixture
 async def with_worker():
     client = Client()
     async with trio.open_nursery() as nursery:
@@ -636,26 +619,11 @@ async def with_worker():
         yield client
         nursery.cancel_scope.cancel()
 
-async def test_hangs_in_value(client):
-    await client.event.wait()
-
-async def test_hangs_in_sync_generator(sync_generator):
-    await sync_generator.event.wait()
-
 async def test_hangs_in_coroutine(coroutine):
     await coroutine.outbox.receive()
 
-async def test_hangs_in_generator(generator):
-    await generator.event.wait()
-
-async def test_hangs_beside_worker(with_worker):
-    await with_worker.event.wait()
-
 async def test_hangs_in_its_own(generator):
     await trio.Event().wait()
-
-async def test_hangs_in_what_it_asks_for(request):
-    await request.getfixturevalue("sync_generator").event.wait()
 
 async def wake_later(call):
     await trio.sleep(SOON)
@@ -678,9 +646,6 @@ async def task_of_fixture(client):
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wake_later, client.wake)
         yield
-
-async def test_task_of_fixture(client, task_of_fixture):
-    await client.event.wait()
 
 @pytest.fixture
 async def worker_has_deadline(client):
@@ -709,9 +674,6 @@ async def worker_is_cancelled(client):
         nursery.start_soon(work, scope)
         yield
 
-async def test_worker_is_cancelled(client, worker_is_cancelled):
-    await client.event.wait()
-
 @pytest.fixture
 async def thread_has_value(client):
     def work(token):
@@ -722,9 +684,6 @@ async def thread_has_value(client):
     thread.start()
     yield
     thread.join()
-
-async def test_thread_has_value(client, thread_has_value):
-    await client.event.wait()
 
 @pytest.fixture
 async def thread_has_request(client, request):
@@ -737,9 +696,6 @@ async def thread_has_request(client, request):
     yield
     thread.join()
 
-async def test_thread_has_request(client, thread_has_request):
-    await client.event.wait()
-
 async def test_thread_of_trio(client):
     def work():
         time.sleep(SOON)
@@ -748,48 +704,6 @@ async def test_thread_of_trio(client):
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.to_thread.run_sync, work)
         await client.event.wait()
-
-async def test_request(client, request):
-    soon(lambda: request.getfixturevalue("client").wake())
-    await client.event.wait()
-
-@pytest.fixture
-async def item_in_task(client, request):
-    item = request.node
-    soon(lambda: item.funcargs["client"].wake())
-
-async def test_item(client, item_in_task):
-    await client.event.wait()
-
-@pytest.fixture
-async def values_in_task(client, request):
-    values = request.node.funcargs
-    soon(lambda: values["client"].wake())
-
-async def test_dict_of_values(client, values_in_task):
-    await client.event.wait()
-
-@pytest.fixture
-async def result_in_task(client, request):
-    result = request._get_active_fixturedef("client").cached_result
-    soon(lambda: result[0].wake())
-
-async def test_cached_result(client, result_in_task):
-    await client.event.wait()
-
-async def test_weak_reference(client):
-    reference = weakref.ref(client)
-    soon(lambda: reference().wake())
-    await client.event.wait()
-
-async def test_all_objects(client):
-    def wake():
-        for thing in gc.get_objects():
-            if type(thing) is Client:
-                thing.wake()
-
-    soon(wake)
-    await client.event.wait()
 
 class TestInstance:
     async def test_instance(self):
@@ -807,4 +721,7 @@ async def test_is_cancelled(client, scopes):
     with trio.CancelScope() as scope:
         scopes.append(scope)
         await client.event.wait()
-""".replace("SOON", str(SOON))
+"""
+
+ON_ASYNCIO = (_ON_ASYNCIO + _ON_EITHER).replace("SOON", str(SOON))
+ON_TRIO = (_ON_TRIO + _ON_EITHER).replace("SOON", str(SOON))
