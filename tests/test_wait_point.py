@@ -119,6 +119,10 @@ async def sleep() -> Coroutine[Any, Any, Any]:
     return asyncio.sleep(60)
 
 
+async def sleep_long() -> Coroutine[Any, Any, Any]:
+    return asyncio.sleep(3_600)
+
+
 async def sleep_without_end() -> Coroutine[Any, Any, Any]:
     return asyncio.sleep(math.inf)
 
@@ -309,6 +313,7 @@ WAITS: list[tuple[Setting, str, str, str]] = [
     (condition_notified, "condition", "Condition.wait", "Condition notified or cancelled, its lock held .*"),
     (barrier, "barrier", "Barrier.wait", "Barrier with 1 of 3 parties"),
     (sleep, "timer", "sleep", r"\d\d(\.\d)? s left"),
+    (sleep_long, "timer", "sleep", "3,(600|599) s left"),
     (sleep_without_end, "timer", "sleep", "for ever"),
     (task, "task", "task", ""),
     (shield, "task", "shield", ""),

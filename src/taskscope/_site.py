@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from asyncio import base_events, events, runners, taskgroups
+from asyncio import base_events, events, runners, taskgroups, tasks
 from types import CodeType, FrameType
 
 from taskscope._clock import monotonic
@@ -26,9 +26,11 @@ _FACTORY_CALLERS = (CREATE_TASK, base_events.BaseEventLoop.create_task.__code__)
 # What makes a task for asyncio, and is never what spawned it. (An eager factory can also be the caller of a user's
 # code, whose first step it runs, so it does not tell a user's factory as the others do.)
 if sys.version_info >= (3, 12):
-    _TASK_MAKERS: tuple[CodeType, ...] = (*_FACTORY_CALLERS, asyncio.eager_task_factory.__code__)  # that of all of them
+    _eager = asyncio.eager_task_factory.__code__  # that of all of them
+    _TASK_MAKERS: tuple[CodeType, ...] = (*_FACTORY_CALLERS, asyncio.ensure_future.__code__, _eager)
 else:
-    _TASK_MAKERS = _FACTORY_CALLERS
+    _ensure = vars(tasks)["_ensure_future"].__code__
+    _TASK_MAKERS = (*_FACTORY_CALLERS, asyncio.ensure_future.__code__, _ensure)
 
 # What runs the loop, by the ids of its code objects, which live as long as asyncio does: they are slow to compare.
 # Callers further out did not spawn anything, they started the program.

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from taskscope._diagnosis.awaitables import fields
+from taskscope._diagnosis.durations import in_seconds
 
 FOR_EVER: Final = "for ever"
 """What a report says of a sleep that has no end."""
@@ -103,7 +104,7 @@ def _barrier(holder: object) -> str | None:
 
 def timer_state(holder: object) -> str | None:
     left = _seconds_left(gc.get_referents(holder))
-    return None if left is None else FOR_EVER if left > _ENDLESS else f"{left:.3g} s left"
+    return None if left is None else FOR_EVER if left > _ENDLESS else f"{in_seconds(left)} left"
 
 
 def _seconds_left(refs: Iterable[object]) -> float | None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from taskscope._diagnosis.awaitables import UNKNOWN, class_name, field_of
+from taskscope._diagnosis.durations import in_seconds
 from taskscope._diagnosis.opaque import package_of
 from taskscope._diagnosis.packages import ANYIO, function_in
 from taskscope._diagnosis.primitives import address, socket_state
@@ -132,7 +133,7 @@ def parking_lot(waiting: Waiting) -> str | None:
 def timer(waiting: Waiting) -> str | None:
     deadline = own_deadline(waiting.task)
     left = None if deadline == math.inf else seconds_to(deadline, waiting.task)
-    return None if left is None else f"{left:.3g} s left"
+    return None if left is None else f"{in_seconds(left)} left"
 
 
 def for_ever(waiting: Waiting) -> str | None:

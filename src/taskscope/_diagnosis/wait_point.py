@@ -21,6 +21,7 @@ from taskscope._diagnosis.awaited import (
     shielded_by,
     wrapped_in,
 )
+from taskscope._diagnosis.durations import in_seconds
 from taskscope._diagnosis.folding import is_internal, is_of_library
 from taskscope._diagnosis.primitives import PRIMITIVES, Primitive, thread_state
 from taskscope._diagnosis.stack import Chain, Link
@@ -145,7 +146,7 @@ def _with_timeout(task: object, chain: Chain, detail: str | None) -> str | None:
 
 def with_ending(detail: str | None, seconds: float) -> str:
     """What is waited for, with the seconds after which a timeout ends the wait."""
-    ending = f"a timeout ends it in {seconds:.3g} s"
+    ending = f"a timeout ends it in {in_seconds(seconds)}"
     return ending if detail is None else f"{detail}; {ending}"
 
 

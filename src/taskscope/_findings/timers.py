@@ -6,6 +6,7 @@ import asyncio
 from typing import Final, final
 
 from taskscope._backends._ownership import running_loop
+from taskscope._diagnosis.durations import in_seconds
 from taskscope._findings.callables import definition_of, module_of, name_of, object_of
 from taskscope._findings.found import Found, Looking
 from taskscope._findings.loops import Timer, shows_timers, timers_under
@@ -42,7 +43,7 @@ def _found(loop: asyncio.AbstractEventLoop, timer: Timer) -> Found:
     left = max(0.0, timer.when - loop.time())
     finding = Finding(
         "timer",
-        f"{name_of(timer.callback)}, to be called in {left:.3g} s",
+        f"{name_of(timer.callback)}, to be called in {in_seconds(left)}",
         spawn_site=_site_of(timer.handle),
         stack=definition_of(timer.callback),
     )

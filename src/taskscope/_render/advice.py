@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from taskscope._render.groups import Group
+from taskscope._render.places import is_in_event_loop_library
 from taskscope._render.words import printable
+from taskscope._report import Frame
 
 _GROUP = 'where a task group opened outside the scope answers for it, open the scope with outer_groups="transfer"'
+_FROM_THREAD = "run_coroutine_threadsafe"
 _HAND_OFF = "if it is meant to outlive the scope, say so with taskscope.hand_off(task, reason=...)"
 
 
@@ -21,10 +24,19 @@ def advice_on_leak(group: Group) -> str:
     if str(group.first.owner).startswith("nursery"):
         nursery = f"spawn {it} into a nursery that is opened inside the scope, or have {it} end before the scope does"
         return f"{nursery}; {_GROUP}; {_HAND_OFF}"
-    where = "" if group.first.spawn_site is None else f" in {printable(group.first.spawn_site.function)}"
-    there = " there" if where else ""
     group_too = "" if group.first.owner is None else f"; {_GROUP}"
-    return f"wait for {it}{where}, or cancel and await {it} in a `finally`{there}{group_too}; {_HAND_OFF}"
+    return f"{_how_to_wait(group.first.spawn_site, it)}{group_too}; {_HAND_OFF}"
+
+
+def _how_to_wait(spawn_site: Frame | None, it: str) -> str:
+    if spawn_site is None:
+        return f"wait for {it}, or cancel and await {it} in a `finally`"
+    if not is_in_event_loop_library(spawn_site):
+        function = printable(spawn_site.function)
+        return f"wait for {it} in {function}, or cancel and await {it} in a `finally` there"
+    if spawn_site.function.startswith(_FROM_THREAD):
+        return f"wait for what {_FROM_THREAD}() has returned where it was called, or cancel that there"
+    return f"end whatever has started {it}, and wait for {it}"
 
 
 def _advice_on_survivor(group: Group, it: str) -> str:

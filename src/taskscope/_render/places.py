@@ -19,6 +19,7 @@ _STDLIB = os.path.normcase(os.path.dirname(os.path.dirname(asyncio.__file__))) +
 # A report can come from another process, whose library lay elsewhere.
 _ANY_STDLIB = re.compile(r"[/\\]lib(?:64)?[/\\]python3\.\d+t?[/\\]")
 _INSTALLED = re.compile(r".*[/\\](?:site|dist)-packages[/\\]")
+_EVENT_LOOP_LIBRARIES = frozenset({"anyio", "trio", "uvloop"})
 _FROZEN = re.compile(r"<frozen (\w+)")
 
 
@@ -49,6 +50,11 @@ def short_path(file: str) -> str:
     except Exception:  # the folder is gone, or a tool that looks for blocking calls in event loops forbids to ask
         return printable(file)
     return printable(file.removeprefix(here) if len(here) > 1 else file)
+
+
+def is_in_event_loop_library(frame: Frame) -> bool:
+    """Whether a frame is one of asyncio, AnyIO, Trio or uvloop, which no reader of a report can mend."""
+    return _library(frame) == "asyncio" or _first_part(frame) in _EVENT_LOOP_LIBRARIES
 
 
 def _user_lines(frame: Frame, indent: str, paint: Paint) -> list[str]:
@@ -99,6 +105,12 @@ def _library(frame: Frame) -> str | None:
             return None
         inside = file[match.end() :]
     return _known_library(re.split(r"[/\\]", inside)[0].removesuffix(".py"))
+
+
+def _first_part(frame: Frame) -> str | None:
+    """The name of the package that a frame's file was installed with."""
+    installed = _INSTALLED.match(frame.file)
+    return None if installed is None else re.split(r"[/\\]", frame.file[installed.end() :])[0]
 
 
 def _known_library(name: str) -> str | None:

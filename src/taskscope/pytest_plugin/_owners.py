@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 import unittest
 from contextvars import Token
 from types import CodeType
@@ -22,8 +23,17 @@ from taskscope._table import AnyTask, TaskTable, set_tag, tag
 from taskscope.pytest_plugin._searches import Searches
 from taskscope.pytest_plugin._settings import Settings
 
+# As pytest calls the fixture that it makes of a function of xunit's style, and of unittest's.
+_OF_XUNIT: Final = re.compile(r"_(?:xunit|unittest)_(set[uU]p\w*?)_fixture_(.+)")
+
 # Of a scope that only holds tasks, and tells of none.
 _NOWHERE: Final = (TaskScope.__init__.__code__, -1)
+
+
+def name_of_fixture(name: str) -> str:
+    """What reports call the fixture of a name: `fixture client`, `setUpClass of TestClient`."""
+    of_xunit = _OF_XUNIT.fullmatch(name)
+    return f"fixture {name}" if of_xunit is None else f"{of_xunit[1]} of {of_xunit[2]}"
 
 
 @final

@@ -22,7 +22,7 @@ from taskscope.pytest_plugin._functions import is_surely_sync
 from taskscope.pytest_plugin._judging import judge_from_outside, judge_on
 from taskscope.pytest_plugin._loops import Loops
 from taskscope.pytest_plugin._outcome import Leaked, Outcomes, leave_out_advice
-from taskscope.pytest_plugin._owners import Owner, put_tag, take_tag_back
+from taskscope.pytest_plugin._owners import Owner, name_of_fixture, put_tag, take_tag_back
 from taskscope.pytest_plugin._settings import SettingsOfSession
 from taskscope.pytest_plugin._tests import TestRun
 
@@ -83,7 +83,7 @@ class Enforcement:
         if settings is None:
             return (yield)
         function = fixturedef.func
-        owner = Owner(f"fixture {fixturedef.argname}", "fixture", settings, function)
+        owner = Owner(name_of_fixture(fixturedef.argname), "fixture", settings, function)
         owner.function = function
         owner.node = node
         self._fixtures[fixturedef] = owner

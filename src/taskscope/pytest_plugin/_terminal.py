@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,10 @@ from taskscope.pytest_plugin._told_things import how_it_is_there, place_of, what
 SHOWN: Final = 20
 """Spawn sites, late tasks and the like beyond this number are counted but not listed."""
 _NAMES: Final = 3
+
+_ROOT_OF_LIBRARY: Final = re.compile(r".*[/\\](?:(?:site|dist)-packages|lib(?:64)?[/\\]python3\.\d+t?)[/\\]")
+
+_AT: Final = ", spawned at "
 
 _BY_MARK: Final = ("expected", "xfailed")
 _SAYS_NOTHING: Final = ("ignored", *_BY_MARK)
@@ -119,13 +124,17 @@ def _site(leak: dict[str, Any], folder: Path) -> str:
     site = leak["spawn_site"]
     if site is None:
         return str(leak["coroutine"])
-    return f"{leak['coroutine']}, spawned at {_relative(site['file'], folder)}:{site['line']} in {site['function']}"
+    return f"{leak['coroutine']}{_AT}{_relative(site['file'], folder)}:{site['line']} in {site['function']}"
 
 
 def _listed(numbers: Counter[str], folder: Path) -> list[str]:
-    lines = [f"  {number:>4} x {_relative(what, folder)}" for what, number in numbers.most_common(SHOWN)]
+    lines: list[str] = []
+    for what, number in numbers.most_common(SHOWN):
+        coroutine, at, site = what.partition(_AT)
+        lines.append(f"  {number:>4} x {coroutine}{at}{_relative(site, folder) if at else site}")
     return [*lines, f"  and {len(numbers) - SHOWN} more"] if len(numbers) > SHOWN else lines
 
 
-def _relative(text: str, folder: Path) -> str:
-    return text.replace(f"{folder}{os.sep}", "")
+def _relative(file: str, folder: Path) -> str:
+    """A file called by its way from a folder, or from where Python's own or installed packages are."""
+    return _ROOT_OF_LIBRARY.sub("", file.removeprefix(f"{folder}{os.sep}"))
