@@ -141,3 +141,39 @@ COUNTED = """
 def test_closing_a_loop_makes_nothing_that_a_test_could_count(tmp_path: Path) -> None:
     run = run_pytest(tmp_path, {"test_it.py": COUNTED}, "--taskscope-on-leak=summary", ini="taskscope = true\n")
     assert run.outcomes() == {"test_nothing_comes_of_it": "passed"}, run.output
+
+
+GONE = """
+    import asyncio
+    import gc
+    import weakref
+
+    import pytest
+
+    loops = []
+
+    class Client:
+        def start(self):
+            self.reader = asyncio.create_task(asyncio.sleep(3600))
+            loops.append(weakref.ref(asyncio.get_running_loop()))
+
+    @pytest.fixture
+    async def client():
+        client = Client()
+        yield client
+        client.reader.cancel()
+        await asyncio.wait([client.reader])
+
+    async def test_uses_client(client):
+        client.start()
+
+    def test_nothing_keeps_the_loop():
+        gc.collect()
+        assert len(loops) == 1 and loops[0]() is None
+"""
+
+
+def test_a_loop_on_which_a_fixture_has_ended_a_tests_task_is_not_kept(tmp_path: Path) -> None:
+    ini = "taskscope = true\nasyncio_mode = auto\n"
+    run = run_pytest(tmp_path, {"test_it.py": GONE}, plugins=("pytest_asyncio.plugin",), ini=ini)
+    assert run.outcomes() == {"test_uses_client": "passed", "test_nothing_keeps_the_loop": "passed"}, run.output

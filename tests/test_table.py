@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import random
 import tracemalloc
@@ -387,6 +388,24 @@ def test_what_was_handed_off_or_adopted_is_counted_once_by_each(run: Run) -> Non
             release.set()
         assert inner.report.spawned == 200 and len(inner.report.transferred) == 200
         assert outer.report.spawned == 200 and outer.report.ok
+
+    run(main)
+
+
+def test_a_closed_scope_that_a_context_names_holds_nothing_that_a_closed_context_had_spawned(run: Run) -> None:
+    async def main() -> None:
+        async with quiet("outer"):
+            kept = contextvars.copy_context()
+            async with quiet("inner"):
+                inside = contextvars.copy_context()
+            task = inside.run(asyncio.create_task, nothing())  # the outer scope answers for it
+            await task
+        gone = weakref.ref(task)
+        del task
+        await turns()  # the loop holds what has woken this
+        gc.collect()
+        assert gone() is None
+        assert len(kept) > 0
 
     run(main)
 

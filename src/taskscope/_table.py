@@ -259,6 +259,7 @@ class TaskTable:
         if self.rows:
             self.swept += len(self.rows)
             self.rows.clear()
+        self._closed_in = None
         if self._sampled is not None:
             self._forget_samples()
 

@@ -32,7 +32,7 @@ _NOWHERE: Final = (TaskScope.__init__.__code__, -1)
 
 def name_of_fixture(name: str) -> str:
     """What reports call the fixture of a name: `fixture client`, `setUpClass of TestClient`."""
-    of_xunit = _OF_XUNIT.fullmatch(name)
+    of_xunit = _OF_XUNIT.fullmatch(name) if name.startswith("_") else None
     return f"fixture {name}" if of_xunit is None else f"{of_xunit[1]} of {of_xunit[2]}"
 
 

@@ -84,7 +84,7 @@ class TestRun:
         self._expected = expected
         self._seen: set[str] = set()
         self._thread = threading.get_ident()
-        self._threads_before = {thread.ident for thread in threading.enumerate()}
+        self._threads_before: set[int | None] = set()
         kind = "test" if self._case is None else "case"
         self.owner = Owner(item.nodeid, kind, settings, self._function)
         self.owner.case = self._case
@@ -257,6 +257,8 @@ class TestRun:
 
     def _put_tag(self, *, is_async: bool) -> None:
         self._is_sync = not is_async and not self._has_own_loop
+        if self._is_sync or self._has_own_loop:  # others run nothing that is asked whose it is
+            self._threads_before.update(thread.ident for thread in threading.enumerate())
         if self._is_sync:
             self._undo.callback(self._loops.patch_trio())
             self.owner.begin_search_outside()
