@@ -123,7 +123,8 @@ def test_who_is_to_end_it_is_told_and_who_has_spawned_it(suite: str, program: Pr
         assert result.phase(test).outcome == "failed"
         return
     phase = SUITES[suite].torn_down_in
-    assert (mine[0]["kind"], mine[0]["phase"]) == (program.owner.partition(" ")[0], phase)
+    kind = "finalizer" if program.owner.startswith("finalizer") else "fixture"
+    assert (mine[0]["kind"], mine[0]["phase"]) == (kind, phase)
     # In the last test before the fixture is torn down, whichever that is.
     assert result.phases[mine[0]["nodeid"], phase].outcome == "failed"
     assert phase == "call" or result.phase(test).outcome == "passed"

@@ -177,3 +177,86 @@ def test_a_loop_on_which_a_fixture_has_ended_a_tests_task_is_not_kept(tmp_path: 
     ini = "taskscope = true\nasyncio_mode = auto\n"
     run = run_pytest(tmp_path, {"test_it.py": GONE}, plugins=("pytest_asyncio.plugin",), ini=ini)
     assert run.outcomes() == {"test_uses_client": "passed", "test_nothing_keeps_the_loop": "passed"}, run.output
+
+
+DROPPED = """
+    import asyncio
+    import gc
+    import weakref
+
+    import pytest
+
+    class Connection:
+        def __init__(self):
+            self.reader = asyncio.ensure_future(asyncio.sleep(3600))
+
+        async def itself(self):
+            return self
+
+        async def fail(self):
+            raise ValueError(self)
+
+        def __del__(self):
+            self.reader.cancel()
+
+    @pytest.fixture(autouse=True)
+    def no_collector():
+        gc.disable()
+        yield
+        gc.enable()
+
+    async def test_result():
+        connection = Connection()
+        reader = connection.reader
+        task = asyncio.create_task(connection.itself())
+        assert await task is connection
+        del connection, task
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert reader.cancelled()
+
+    async def test_result_is_dropped_by_the_end():
+        connection = Connection()
+        assert await asyncio.create_task(connection.itself()) is connection
+
+    async def test_exception():
+        told = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context["message"]))
+        task = asyncio.create_task(Connection().fail())
+        await asyncio.wait([task])
+        del task
+        await asyncio.sleep(0)
+        assert told == ["Task exception was never retrieved"]
+
+    def test_own_loop():
+        loop = asyncio.new_event_loop()
+        log = []
+
+        async def make():
+            connection = Connection()
+            weakref.finalize(connection, log.append, "gone")
+            return connection
+
+        def use():
+            assert loop.run_until_complete(make()) is not None
+
+        use()
+        assert log == ["gone"]
+        loop.run_until_complete(asyncio.sleep(0.001))  # the reader ends
+        loop.close()
+"""
+
+
+def test_what_an_ended_task_has_returned_or_raised_is_let_go_as_without_us(tmp_path: Path) -> None:
+    ini = "taskscope = true\nasyncio_mode = auto\n"
+    run = run_pytest(tmp_path, {"test_it.py": DROPPED}, plugins=("pytest_asyncio.plugin",), ini=ini)
+    tests = ("test_result", "test_result_is_dropped_by_the_end", "test_exception", "test_own_loop")
+    assert run.outcomes() == dict.fromkeys(tests, "passed"), run.output
+    without = run_pytest(
+        tmp_path / "without",
+        {"test_it.py": DROPPED},
+        plugins=("pytest_asyncio.plugin",),
+        ini=ini + "addopts = --no-taskscope\n",
+        report=False,
+    )
+    assert without.outcomes() == run.outcomes(), without.output

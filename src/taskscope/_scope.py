@@ -249,8 +249,10 @@ class TaskScope:
                 from taskscope._host import host_as_held
 
                 held = host_as_held(self._table)  # not among the arguments, where the host would be held once more
-                frames = (*held.frames, *[0] * self._given)
-                self._body_end.enter(held._replace(frames=frames, given=self._given))
+                if self._given:
+                    frames = (*held.frames, *[0] * self._given)
+                    held = held._replace(frames=frames, given=self._given)
+                self._body_end.enter(held)
         return self
 
     async def __aexit__(

@@ -8,6 +8,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from itertools import cycle
 from types import CodeType, FrameType
@@ -99,6 +100,7 @@ class TaskTable:
     refusing = False
     closed_in_use: list[Any] | None = None  # accusations: who held a resource when that was closed
     accused_omitted = 0
+    _lets_each_go = False
     _sweep_at = HELD
     _sampled: set[AnyTask] | None = None
     _sampled_ended = 0
@@ -208,7 +210,15 @@ class TaskTable:
         if self._sampled is not None and task in self._sampled:
             self._sampled.discard(task)
             task.remove_done_callback(self._sampled_end)
+        if self._lets_each_go:
+            self._stop_watching(task)
         return row
+
+    def put(self, task: AnyTask, row: Row) -> None:
+        """Takes a pending task from somebody else."""
+        self.rows[task] = row
+        if self._lets_each_go:
+            self._watch_for_end(task)
 
     def tidy(self, newest: AnyTask) -> None:
         """Called by the spawn that brought the table over its threshold."""
@@ -217,6 +227,9 @@ class TaskTable:
             return
         if self.refusing:
             self.backend.refuse(newest)
+            return
+        if self._lets_each_go:
+            self._watch_for_end(newest)
             return
         # Another thread may be tidying, or this very one, where a finalizer has spawned meanwhile.
         if not _tidying.acquire(blocking=False):
@@ -229,6 +242,27 @@ class TaskTable:
             self._set_threshold()
         finally:
             _tidying.release()
+
+    def let_each_go(self) -> None:
+        """From now on a task of asyncio's is let go when it has ended, and what it has returned or raised with it.
+
+        That can be what a program waits for: a `__del__` or finalizer there. It costs a callback for every task.
+        """
+        self._lets_each_go = True
+        self.threshold = -1
+
+    def _watch_for_end(self, task: AnyTask) -> None:
+        with suppress(Exception):  # of a class of a user's, which can have methods of its own
+            if not task.done():
+                self.backend.watch_for_end(task, self._has_ended)
+
+    def _stop_watching(self, task: AnyTask) -> None:
+        with suppress(Exception):
+            self.backend.stop_watching_for_end(task, self._has_ended, None)
+
+    def _has_ended(self, task: AnyTask) -> None:
+        if task in self.rows:
+            self._drop([task])
 
     def let_ended_go(self) -> None:
         """Holds only what is pending, as after any sweep."""
@@ -257,6 +291,9 @@ class TaskTable:
         self.scope = None
         self.host = _NO_HOST
         if self.rows:
+            if self._lets_each_go:
+                for task in list(self.rows):
+                    self._stop_watching(task)
             self.swept += len(self.rows)
             self.rows.clear()
         self._closed_in = None
@@ -298,7 +335,7 @@ class TaskTable:
             self.threshold = min(self._sweep_at - 1, len(self.rows) + self._scaled(next(self._gaps)))
             if len(self.rows) <= HELD < self.threshold:
                 self.threshold = HELD  # no number of ends was too many up to here
-        if self.closed or self.refusing:
+        if self.closed or self.refusing or self._lets_each_go:
             self.threshold = -1
 
     def _scaled(self, gap: int) -> int:

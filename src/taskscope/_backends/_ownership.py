@@ -138,7 +138,7 @@ class Ownership:
         if source is not None:
             source.note_given_away(task)
         if target is not None:
-            target.rows[task] = row or NO_SITE
+            target.put(task, row or NO_SITE)
 
     def _is_starting(self, task: AnyTask) -> bool:
         return bool(self.starting) and task not in self.aside and task is running_task(task.get_loop())

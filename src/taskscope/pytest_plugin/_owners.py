@@ -101,6 +101,8 @@ class Owner:
         if scope is None:
             scope = TaskScope._of(self.settings.policy, self.name, _NOWHERE)  # pyright: ignore[reportPrivateUsage]
             scope._open_to_hold(backend)  # pyright: ignore[reportPrivateUsage]
+            if backend is _asyncio:  # Trio's tasks keep nothing of what they have returned or raised
+                scope._table.let_each_go()  # pyright: ignore[reportPrivateUsage]
             self._holding[backend.name] = scope
         if heir is not None:
             scope._table.parent = heir  # pyright: ignore[reportPrivateUsage]

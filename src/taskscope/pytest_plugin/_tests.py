@@ -304,6 +304,8 @@ class TestRun:
                 table = scope._table  # pyright: ignore[reportPrivateUsage]
                 if table.parent is None:
                     table.parent = heir
+                if table.backend is _asyncio:
+                    table.let_each_go()
                 try:
                     return await function(*args, **kwargs)
                 finally:

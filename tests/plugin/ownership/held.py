@@ -83,7 +83,7 @@ HELD = (
             async def test_NAME_TWIN(self):
                 self.scheduler.submit(forever)
         """,
-        owner="fixture _xunit_setup_method_fixture_TestClass_NAME_leak",
+        owner="setup_method of TestClass_NAME_leak",
         needs_wide_loop=True,
     ),
     Program(

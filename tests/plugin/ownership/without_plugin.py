@@ -295,7 +295,7 @@ WITHOUT_PLUGIN = (
                     self.client.ask()
                 self.runner.run(main())
         """,
-        owner="fixture _unittest_setUpClass_fixture_Case_NAME_leak",
+        owner="setUpClass of Case_NAME_leak",
     ),
     Program(
         "class_cleanup_of_case",
@@ -318,7 +318,7 @@ WITHOUT_PLUGIN = (
         async def ask_NAME_TWIN(client):
             client().ask()
         """,
-        owner="fixture _unittest_setUpClass_fixture_Case_NAME_leak",
+        owner="setUpClass of Case_NAME_leak",
     ),
     Program(
         "set_up_class",
@@ -338,7 +338,7 @@ WITHOUT_PLUGIN = (
                     self.client.ask()
                 self.runner.run(main())
         """,
-        owner="fixture _xunit_setup_class_fixture_TestClass_NAME_leak",
+        owner="setup_class of TestClass_NAME_leak",
     ),
     Program(
         "set_up_function",
@@ -359,6 +359,6 @@ WITHOUT_PLUGIN = (
                     things_NAME_TWIN.client.ask()
                 things_NAME_TWIN.runner.run(main())
         """,
-        owner="fixture _xunit_setup_method_fixture_TestClass_NAME_leak",
+        owner="setup_method of TestClass_NAME_leak",
     ),
 )
