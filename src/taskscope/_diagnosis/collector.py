@@ -1,4 +1,4 @@
-"""The collector's own searches, as they are before a test, or our plugin, puts something else in their place."""
+"""The collector's own searches, as they are before a test puts something else in their place."""
 
 from gc import get_objects, get_referrers
 

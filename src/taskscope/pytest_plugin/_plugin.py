@@ -50,6 +50,8 @@ class Enforcement:
         # The functions of fixtures that are no plain ones, each with what is run in its place.
         self._with_steps_of: dict[Any, tuple[Any, Any]] = {}
         self._run: TestRun | None = None
+        # What a test may put something else in the place of is bound while it is as it was.
+        importlib.import_module("taskscope._diagnosis.collector")
         if self._settings.default.policy.watch is not None:
             for needed in ("_body", "_host"):  # or the first test would, on its loop, which may be slow to
                 importlib.import_module(f"taskscope.{needed}")
