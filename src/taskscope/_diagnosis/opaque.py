@@ -20,6 +20,9 @@ class_of: Final = cast("Callable[[object], type[Any]]", type)
 # Modules whose C code remembers objects by their addresses.
 _KEEPERS_OF_ADDRESSES: Final = frozenset({"_ctypes", "ctypes", "_curses_panel"})
 
+# Their `__del__` tells of what was not closed, and does nothing else.
+_WARNING_ONLY: Final = frozenset({"anyio", "trio"})
+
 # What a class written in C has in its namespace, and one written in Python has not, save for two names.
 _OF_C: Final = (
     types.MethodDescriptorType,
@@ -34,9 +37,9 @@ def is_transparent(kind: type) -> bool:
     """Whether an object of this class can be known only to those who hold a reference to it.
 
     C code can keep addresses, which no count shows. Python's own types do not, save for a few; of others only classes
-    written in Python are known not to.
+    written in Python are known not to. Nor is it so where a `__del__` of a user's does what it likes in the end.
     """
-    return all(base is object or _is_known(base) for base in _mro(kind))
+    return all(base is object or (_is_known(base) and not _has_finalizer(base)) for base in _mro(kind))
 
 
 def _is_known(kind: type) -> bool:
@@ -48,6 +51,13 @@ def _is_known(kind: type) -> bool:
         # Classes of Rust say that they are builtins, unless told better. Python's own are no heap types.
         return not (in_c and module == "builtins" and _flags(kind) & _HEAP_TYPE)
     return not in_c and (module == "__main__" or _is_of_python_file(module))
+
+
+def _has_finalizer(kind: type) -> bool:
+    """Whether a class has a `__del__` of its own that can wake a task."""
+    package = package_of(kind)
+    is_library = package in sys.stdlib_module_names or package in _WARNING_ONLY
+    return "__del__" in _namespace(kind) and not is_library
 
 
 def module_of(kind: type) -> str | None:

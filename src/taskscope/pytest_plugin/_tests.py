@@ -126,12 +126,12 @@ class TestRun:
     def wrap_main(self, main: CoroutineFunction) -> CoroutineFunction:
         """What a test that is no coroutine function has run, watched. What it leaves is the test's, which goes on.
 
-        Of a test case that has a loop of its own, the first that it has run there.
+        Of a test case that has a loop of its own, what it has run there is not watched, and nobody's task.
         """
         if self._is_anothers_thread():
             return main
         if not self._is_sync:
-            return self._beginning_search(main) if self._has_own_loop else main
+            return self._on_loop_of_case(main) if self._has_own_loop else main
         if not _is_async(main):
             return main
         policy = self._policy
@@ -161,12 +161,14 @@ class TestRun:
         here = threading.get_ident()
         return here != self._thread and here in self._threads_before
 
-    def _beginning_search(self, main: CoroutineFunction) -> CoroutineFunction:
-        if self._policy.find is TASKS_ONLY or self.owner.searches.loops():
-            return main
+    def _on_loop_of_case(self, main: CoroutineFunction) -> CoroutineFunction:
+        is_search_due = self._policy.find is not TASKS_ONLY and not self.owner.searches.loops()
 
-        async def beginning(*args: Any, **kwargs: Any) -> Any:
+        async def on_loop(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
+            self.owner.let_main_go()
+            if not is_search_due:
+                return await main(*args, **kwargs)
             self.owner.begin_search()
             token = put_tag(self.owner)  # its `asyncSetUp`, which runs in a context that was made before
             try:
@@ -174,7 +176,7 @@ class TestRun:
             finally:
                 take_tag_back(token)
 
-        return beginning
+        return on_loop
 
     def split(self, leaks: tuple[TaskRecord, ...]) -> tuple[tuple[TaskRecord, ...], tuple[TaskRecord, ...]]:
         """The leaks that the test says it has, and the others."""
