@@ -252,6 +252,10 @@ class TaskTable:
         self.threshold = -1
 
     def _watch_for_end(self, task: AnyTask) -> None:
+        # What is spawned before its loop runs is mostly what that is to run until it is complete, and its end is seen
+        # by whoever runs the loop. With a callback of ours before theirs it would be held in another way.
+        if asyncio._get_running_loop() is None:
+            return
         with suppress(Exception):  # of a class of a user's, which can have methods of its own
             if not task.done():
                 self.backend.watch_for_end(task, self._has_ended)

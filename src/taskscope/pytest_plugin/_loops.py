@@ -179,9 +179,14 @@ class Loops:
         @functools.wraps(original)
         def run(loop: asyncio.AbstractEventLoop, *args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
-            if tag.get(None) is not None:  # a loop that a test or fixture has made for itself
-                self.hold(loop)
-            return original(loop, *args, **kwargs)
+            table = tag.get(None)
+            if table is None:
+                return original(loop, *args, **kwargs)
+            self.hold(loop)  # one that a test or fixture has made for itself
+            try:
+                return original(loop, *args, **kwargs)
+            finally:
+                table.let_ended_go()
 
         return run
 
