@@ -107,7 +107,7 @@ class TrioTracking(trio.abc.Instrument):
         if source is not None:
             source.note_given_away(task)
         if target is not None:
-            target.rows[task] = row or NO_SITE
+            target.put(task, row or NO_SITE)
 
     def is_moved(self, task: Any) -> bool:
         return task in self._moved

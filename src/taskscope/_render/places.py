@@ -42,9 +42,9 @@ def frame_lines(frames: Iterable[Frame], indent: str, paint: Paint) -> list[str]
 
 def short_path(file: str) -> str:
     """The path from the current folder on, or from the package on for what is installed; else as it is."""
-    installed = _INSTALLED.match(file)
+    installed = _within_packages(file)
     if installed is not None:
-        return printable(file[installed.end() :])
+        return printable(installed)
     try:
         here = os.getcwd() + os.sep
     except Exception:  # the folder is gone, or a tool that looks for blocking calls in event loops forbids to ask
@@ -52,9 +52,15 @@ def short_path(file: str) -> str:
     return printable(file.removeprefix(here) if len(here) > 1 else file)
 
 
+def within_library(file: str) -> str:
+    """The path from a package on, or from Python's own library on; else as it is."""
+    return _within_packages(file) or _within_stdlib(file) or file
+
+
 def is_in_event_loop_library(frame: Frame) -> bool:
     """Whether a frame is one of asyncio, AnyIO, Trio or uvloop, which no reader of a report can mend."""
-    return _library(frame) == "asyncio" or _first_part(frame) in _EVENT_LOOP_LIBRARIES
+    package = _first_part(_within_packages(frame.file) or "")
+    return _library(frame) == "asyncio" or package in _EVENT_LOOP_LIBRARIES
 
 
 def _user_lines(frame: Frame, indent: str, paint: Paint) -> list[str]:
@@ -95,22 +101,24 @@ def _library(frame: Frame) -> str | None:
     frozen = _FROZEN.match(file)
     if frozen is not None:
         return _known_library(frozen[1])
-    if _INSTALLED.match(file) is not None:
+    if _within_packages(file) is not None:
         return None
-    if os.path.normcase(file).startswith(_STDLIB):
-        inside = file[len(_STDLIB) :]
-    else:
-        match = _ANY_STDLIB.search(file)
-        if match is None:
-            return None
-        inside = file[match.end() :]
-    return _known_library(re.split(r"[/\\]", inside)[0].removesuffix(".py"))
+    inside = file[len(_STDLIB) :] if os.path.normcase(file).startswith(_STDLIB) else _within_stdlib(file)
+    return None if inside is None else _known_library(_first_part(inside).removesuffix(".py"))
 
 
-def _first_part(frame: Frame) -> str | None:
-    """The name of the package that a frame's file was installed with."""
-    installed = _INSTALLED.match(frame.file)
-    return None if installed is None else re.split(r"[/\\]", frame.file[installed.end() :])[0]
+def _within_packages(file: str) -> str | None:
+    installed = _INSTALLED.match(file)
+    return None if installed is None else file[installed.end() :]
+
+
+def _within_stdlib(file: str) -> str | None:
+    match = _ANY_STDLIB.search(file)
+    return None if match is None else file[match.end() :]
+
+
+def _first_part(path: str) -> str:
+    return re.split(r"[/\\]", path)[0]
 
 
 def _known_library(name: str) -> str | None:

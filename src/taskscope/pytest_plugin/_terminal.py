@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from taskscope._render.places import within_library
 from taskscope._render.words import counted, listed
 from taskscope.pytest_plugin._findings import Counts, Finding
 from taskscope.pytest_plugin._told_things import how_it_is_there, place_of, what_it_is
@@ -16,8 +16,6 @@ from taskscope.pytest_plugin._told_things import how_it_is_there, place_of, what
 SHOWN: Final = 20
 """Spawn sites, late tasks and the like beyond this number are counted but not listed."""
 _NAMES: Final = 3
-
-_ROOT_OF_LIBRARY: Final = re.compile(r".*[/\\](?:(?:site|dist)-packages|lib(?:64)?[/\\]python3\.\d+t?)[/\\]")
 
 _AT: Final = ", spawned at "
 
@@ -137,4 +135,4 @@ def _listed(numbers: Counter[str], folder: Path) -> list[str]:
 
 def _relative(file: str, folder: Path) -> str:
     """A file called by its way from a folder, or from where Python's own or installed packages are."""
-    return _ROOT_OF_LIBRARY.sub("", file.removeprefix(f"{folder}{os.sep}"))
+    return within_library(file.removeprefix(f"{folder}{os.sep}"))
