@@ -333,6 +333,11 @@ def _fold_source_traceback(task: Any, *, bare: bool) -> None:
     frames = getattr(task, "_source_traceback", None)
     if not frames:
         return
-    frames[:] = [frame for frame in frames if frame.filename != __file__]  # a chained factory's come after ours
-    if bare and frames and frames[-1].filename == asyncio.base_events.__file__:
+    if not bare:
+        frames[:] = [frame for frame in frames if frame.filename != __file__]  # a chained factory's come after ours
+        return
+    # The last ones alone: asyncio notes whole stacks, and a test runner's are long.
+    while frames and frames[-1].filename == __file__:
+        del frames[-1]
+    if frames and frames[-1].filename == asyncio.base_events.__file__:
         del frames[-1]

@@ -26,3 +26,8 @@ def is_surely_sync(function: Any) -> bool:
         and not function.__code__.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR)
         and (not function.__dict__ or function.__dict__.keys() <= _SAYS_NOTHING)
     )
+
+
+def leads_to_coroutine_function(function: Any) -> bool:
+    """Whether it is a coroutine function, also where a partial or a wrapper of AnyIO's is round it."""
+    return is_coroutine_function(function) or inspect.iscoroutinefunction(inspect.unwrap(function))

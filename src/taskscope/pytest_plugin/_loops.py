@@ -15,10 +15,12 @@ from taskscope._backends._factory import tracking_of
 from taskscope._backends._here import backend_here, trio_run
 from taskscope._backends._ownership import running_loop
 from taskscope._table import TaskTable, tag
+from taskscope.pytest_plugin._functions import leads_to_coroutine_function
 from taskscope.pytest_plugin._owners import Owner
 from taskscope.pytest_plugin._settings import Settings
 
 Main = Callable[..., Coroutine[Any, Any, Any]]
+"""What makes the coroutine of a main task."""
 
 
 @final
@@ -28,7 +30,7 @@ class Loops:
     settings: what holds for what nobody else answers for any more.
     closes: called before a loop is closed, and before `asyncio.Runner` cancels what is left on it; with the loop, and
         with the owner of what was spawned there when its own had been judged.
-    wrap_main: called with the coroutine function that a test, which is none itself, has run.
+    wrap_main: called with what makes the coroutine that a test has run, which is no coroutine function itself.
     """
 
     def __init__(
@@ -87,9 +89,10 @@ class Loops:
         """Has `asyncio.Runner`, and with it `asyncio.run`, tell of what it runs and when it closes its loop."""
         self._replace(runners.Runner, "close", self._closing_first)
         self._replace(runners.Runner, "run", self._holding_first)
-        # Of uvloop's loops, which are in C, those are seen that a Runner or a fixture has made.
-        self._replace(base_events.BaseEventLoop, "run_until_complete", self._holding_own_loop_first)
-        self._replace(base_events.BaseEventLoop, "run_forever", self._holding_own_loop_first)
+        # Of uvloop's loops, which are in C, those are seen that a Runner or a fixture has made. Not at the methods that
+        # run a loop: in debug mode asyncio notes the stack of every future, with the line of every frame that is there.
+        self._replace(base_events.BaseEventLoop, "_check_running", self._holding_own_loop_first)
+        self._replace(base_events.BaseEventLoop, "_set_coroutine_origin_tracking", self._letting_go_last)
 
     def patch_trio(self) -> Callable[[], None]:
         """The same for what Trio runs, if anybody has imported it. What takes it back is returned.
@@ -161,8 +164,9 @@ class Loops:
             except RuntimeError:  # closed: the original says so, and nothing of ours may be left that was never awaited
                 return original(runner, coro, **kwargs)
 
-            async def main() -> Any:
-                return await coro
+            # Another function for every coroutine: no frame of ours is to await it, beside the one that has the scope.
+            def main() -> Any:
+                return coro
 
             wrapped = self._wrap_main(main)
             if wrapped is main:
@@ -175,25 +179,34 @@ class Loops:
 
         return run
 
-    def _holding_own_loop_first(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _holding_own_loop_first(self, original: Callable[..., None]) -> Callable[..., None]:
+        """For what asyncio calls before it runs a loop, and before it makes a task of what that is to complete."""
+
         @functools.wraps(original)
-        def run(loop: asyncio.AbstractEventLoop, *args: Any, **kwargs: Any) -> Any:
+        def check_running(loop: asyncio.AbstractEventLoop) -> None:
             __tracebackhide__ = True
+            original(loop)
+            if tag.get(None) is not None:
+                self.hold(loop)  # one that a test or fixture has made for itself
+
+        return check_running
+
+    def _letting_go_last(self, original: Callable[..., None]) -> Callable[..., None]:
+        """For what asyncio calls, with False, when it has run a loop."""
+
+        @functools.wraps(original)
+        def set_coroutine_origin_tracking(loop: asyncio.AbstractEventLoop, enabled: Any) -> None:
+            original(loop, enabled)
             table = tag.get(None)
-            if table is None:
-                return original(loop, *args, **kwargs)
-            self.hold(loop)  # one that a test or fixture has made for itself
-            try:
-                return original(loop, *args, **kwargs)
-            finally:
+            if table is not None and not enabled:
                 table.let_ended_go()
 
-        return run
+        return set_coroutine_origin_tracking
 
     def _running_wrapped(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def run(runner: Any, async_fn: Any, *args: Any, **kwargs: Any) -> Any:
-            main = self._wrap_main(async_fn)
+            main = self._wrap_main(async_fn) if leads_to_coroutine_function(async_fn) else async_fn
             if main is not async_fn:
                 functools.update_wrapper(main, async_fn)  # Trio calls its task so
             return original(runner, main, *args, **kwargs)

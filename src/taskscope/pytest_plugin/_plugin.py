@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Generator
 from dataclasses import replace
 from typing import Any, Final, final
 
@@ -20,13 +20,11 @@ from taskscope.pytest_plugin._finalizers import Finalizers
 from taskscope.pytest_plugin._fixtures import Judge, with_steps
 from taskscope.pytest_plugin._functions import is_surely_sync
 from taskscope.pytest_plugin._judging import judge_from_outside, judge_on
-from taskscope.pytest_plugin._loops import Loops
+from taskscope.pytest_plugin._loops import Loops, Main
 from taskscope.pytest_plugin._outcome import Leaked, Outcomes, leave_out_advice
 from taskscope.pytest_plugin._owners import Owner, name_of_fixture, put_tag, take_tag_back
 from taskscope.pytest_plugin._settings import SettingsOfSession
 from taskscope.pytest_plugin._tests import TestRun
-
-CoroutineFunction = Callable[..., Coroutine[Any, Any, Any]]
 
 _HOW_ENDED: Final = {"fixture": "torn down", "finalizer": "called"}
 """What becomes in the end of those that can still end what they have when a test is over."""
@@ -224,7 +222,7 @@ class Enforcement:
             replace(report, leaks=_because(report.leaks, why), survivors=_because(report.survivors, why)),
         )
 
-    def _wrap_main(self, main: CoroutineFunction) -> CoroutineFunction:
+    def _wrap_main(self, main: Main) -> Main:
         return main if self._run is None else self._run.wrap_main(main)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import functools
-import inspect
 import threading
 import unittest
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -24,7 +23,7 @@ from taskscope.pytest_plugin._claims import ClaimsOf
 from taskscope.pytest_plugin._examples import OurTime, async_example, example, handle_of
 from taskscope.pytest_plugin._functions import is_coroutine_function
 from taskscope.pytest_plugin._judging import Collect, judge_from_outside
-from taskscope.pytest_plugin._loops import Loops
+from taskscope.pytest_plugin._loops import Loops, Main
 from taskscope.pytest_plugin._owners import Owner, put_tag, take_tag_back
 from taskscope.pytest_plugin._searches import WITHOUT_LOOP, looking_not_for, looking_only_for
 from taskscope.pytest_plugin._settings import Expected, Settings
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from taskscope._diagnosis.proof import AtRest
 
 CoroutineFunction = Callable[..., Coroutine[Any, Any, Any]]
+ScopeOf = Callable[[Mapping[str, Any]], tuple[TaskScope, "TaskTable | None"]]
 
 WATCH_AGAIN = 0.01
 """Seconds between looks at the examples of a property test of which one has hung."""
@@ -41,8 +41,8 @@ WATCH_AGAIN = 0.01
 # Of these nothing is left to look at once the scope has ended in which the task was spawned.
 _LOST_WITH_MAIN: Final[frozenset[Find]] = frozenset({"unretrieved", "untracked"})
 
-# The coroutine that `asyncio.run` was given, and the one of ours that awaits it.
-_GIVEN = 2
+# The coroutine that `asyncio.run` was given.
+_GIVEN = 1
 
 
 @final
@@ -123,7 +123,7 @@ class TestRun:
             # It leads back here, and would leave the test's instance to the garbage collector.
             vars(self).pop("_policy", None)
 
-    def wrap_main(self, main: CoroutineFunction) -> CoroutineFunction:
+    def wrap_main(self, main: Main) -> Main:
         """What a test that is no coroutine function has run, watched. What it leaves is the test's, which goes on.
 
         Of a test case that has a loop of its own, what it has run there is not watched, and nobody's task.
@@ -132,36 +132,31 @@ class TestRun:
             return main
         if not self._is_sync:
             return self._on_loop_of_case(main) if self._has_own_loop else main
-        if not _is_async(main):
-            return main
         policy = self._policy
         if threading.get_ident() != self._thread:
             # What the test has started beside itself is no body of its: that it never ends can be what it is for.
             policy = policy._replace(watch=None, timeout=None)
 
-        async def in_scope(*args: Any, **kwargs: Any) -> Any:
-            __tracebackhide__ = True
-            if not runs_a_task():
-                return await main(*args, **kwargs)
+        def scope_of(values: Mapping[str, Any]) -> tuple[TaskScope, TaskTable | None]:
             backend = backend_here()
             claims = self._claims({})
             if backend is _asyncio:
                 self.owner.let_main_go()
                 self.owner.begin_search()
                 scope = self._scope(looking_only_for(policy, _LOST_WITH_MAIN), self._all_mine, claims)
+                scope._given = _GIVEN  # pyright: ignore[reportPrivateUsage]
             else:  # where the main task is in no table, and nothing is left when it has ended but what needs no loop
                 scope = self._scope(looking_not_for(policy, WITHOUT_LOOP), None, claims)
-            scope._given = _GIVEN  # pyright: ignore[reportPrivateUsage]
-            return await self._run_in(scope, self.owner.table_on(backend), main, args, kwargs)
+            return scope, self.owner.table_on(backend)
 
-        return in_scope
+        return self._in(scope_of, main)
 
     def _is_anothers_thread(self) -> bool:
         """Whether this thread was there before the test: a fixture's, and what it runs is not the test's."""
         here = threading.get_ident()
         return here != self._thread and here in self._threads_before
 
-    def _on_loop_of_case(self, main: CoroutineFunction) -> CoroutineFunction:
+    def _on_loop_of_case(self, main: Main) -> Main:
         is_search_due = self._policy.find is not TASKS_ONLY and not self.owner.searches.loops()
 
         async def on_loop(*args: Any, **kwargs: Any) -> Any:
@@ -268,16 +263,46 @@ class TestRun:
         self._undo.callback(take_tag_back, token)
 
     def _in_scope(self, function: CoroutineFunction) -> CoroutineFunction:
-        @functools.wraps(function)
+        def scope_of(values: Mapping[str, Any]) -> tuple[TaskScope, TaskTable | None]:
+            heir = self._loops.hold_running()
+            claims = self._claims(values)
+            return self._scope(self._policy, claims.tasks, claims), heir
+
+        return functools.wraps(function)(self._in(scope_of, function))
+
+    def _in(self, scope_of: ScopeOf, function: Main) -> CoroutineFunction:
+        """A function whose coroutine awaits the other's in a scope. It is one frame alone on every stack noted there.
+
+        scope_of: given the arguments' values, makes the scope, with who answers for what is spawned from the scope's
+            context when it has ended.
+        """
+
         async def in_scope(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
             if not runs_a_task():  # but a library of which nothing is known
                 return await function(*args, **kwargs)
-            heir = self._loops.hold_running()
-            claims = self._claims(kwargs)
-            return await self._run_in(self._scope(self._policy, claims.tasks, claims), heir, function, args, kwargs)
+            scope, heir = scope_of(kwargs)
+            ended: float | None = None
+            try:
+                async with scope:
+                    self._has_begun(scope, heir)
+                    try:
+                        return await function(*args, **kwargs)
+                    finally:
+                        ended = perf_counter()
+            finally:
+                scope._table.at_rest = None  # pyright: ignore[reportPrivateUsage]
+                if ended is not None:
+                    self.time.add_since(ended)
 
         return in_scope
+
+    def _has_begun(self, scope: TaskScope, heir: TaskTable | None) -> None:
+        table = scope._table  # pyright: ignore[reportPrivateUsage]
+        if table.parent is None:
+            table.parent = heir
+        if table.backend is _asyncio:
+            table.let_each_go()
 
     def _scope(self, policy: Policy, claims: Claims | None, others: ClaimsOf) -> TaskScope:
         """claims: who else has the tasks.
@@ -289,33 +314,6 @@ class TestRun:
         )
         scope._table.at_rest = functools.partial(self._at_rest, others)  # pyright: ignore[reportPrivateUsage]
         return scope
-
-    async def _run_in(
-        self,
-        scope: TaskScope,
-        heir: TaskTable | None,
-        function: CoroutineFunction,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-    ) -> Any:
-        """heir: who answers for what is spawned from the scope's context when it has ended."""
-        __tracebackhide__ = True
-        ended: float | None = None
-        try:
-            async with scope:
-                table = scope._table  # pyright: ignore[reportPrivateUsage]
-                if table.parent is None:
-                    table.parent = heir
-                if table.backend is _asyncio:
-                    table.let_each_go()
-                try:
-                    return await function(*args, **kwargs)
-                finally:
-                    ended = perf_counter()
-        finally:
-            scope._table.at_rest = None  # pyright: ignore[reportPrivateUsage]
-            if ended is not None:
-                self.time.add_since(ended)
 
     def _claims(self, values: Mapping[str, Any]) -> ClaimsOf:
         mine = [] if self._case is None else [self.owner]
@@ -338,8 +336,3 @@ class TestRun:
                 self._policy = self._policy._replace(watch=min(self._policy.watch, WATCH_AGAIN))
         else:
             self._tell(self.owner, report)
-
-
-def _is_async(main: Any) -> bool:
-    """Whether it is a coroutine function, also where a partial or a wrapper of AnyIO's is round it."""
-    return is_coroutine_function(main) or inspect.iscoroutinefunction(inspect.unwrap(main))
