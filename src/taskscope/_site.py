@@ -80,7 +80,6 @@ def user_frame(frame: FrameType | None) -> FrameType | None:
 
     Where the loop itself spawned (a stream server's connection handler), the innermost frame that is not ours.
     """
-    spawner: FrameType | None = None
     walk = frame
     while walk is not None:
         if not is_library_frame(walk):
@@ -89,14 +88,17 @@ def user_frame(frame: FrameType | None) -> FrameType | None:
                 return walk
         elif _runs_loop(walk.f_code):
             break
-        elif spawner is None and walk.f_code not in _TASK_MAKERS and not _is_ours(walk):
-            spawner = walk
         walk = walk.f_back
-    return spawner
+    return _library_that_spawned(frame)
 
 
-def _is_ours(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__")).partition(".")[0] == "taskscope"
+def _library_that_spawned(frame: FrameType | None) -> FrameType | None:
+    while frame is not None and not _runs_loop(frame.f_code):
+        module = str(frame.f_globals.get("__name__"))
+        if frame.f_code not in _TASK_MAKERS and module.partition(".")[0] != "taskscope":
+            return frame
+        frame = frame.f_back
+    return None
 
 
 def note_site(frame: FrameType | None, origin: Row) -> Row:
