@@ -104,7 +104,7 @@ def _library_that_spawned(frame: FrameType | None) -> FrameType | None:
 def note_site(frame: FrameType | None, origin: Row) -> Row:
     site = user_frame(frame)
     if site is None:
-        return (None, 0, cut(origin), origin[3] + 1)
+        return NO_SITE if origin is NO_SITE else (None, 0, cut(origin), origin[3] + 1)
     return (site.f_code, site.f_lasti, cut(origin), origin[3] + 1)
 
 

@@ -333,14 +333,14 @@ class TaskTable:
                 self._closed_in.pop(task, None)
 
     def _set_threshold(self) -> None:
-        if self._gaps is None:
+        if self.closed or self.refusing or self._lets_each_go:
+            self.threshold = -1
+        elif self._gaps is None:
             self.threshold = self._sweep_at - 1
         else:
             self.threshold = min(self._sweep_at - 1, len(self.rows) + self._scaled(next(self._gaps)))
             if len(self.rows) <= HELD < self.threshold:
                 self.threshold = HELD  # no number of ends was too many up to here
-        if self.closed or self.refusing or self._lets_each_go:
-            self.threshold = -1
 
     def _scaled(self, gap: int) -> int:
         return gap // 2 if len(self.rows) < SMALL else gap

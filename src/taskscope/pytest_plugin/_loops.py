@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 import weakref
 from asyncio import base_events, runners
 from collections.abc import Callable, Coroutine
@@ -42,21 +43,24 @@ class Loops:
         self._closes = closes
         self._wrap_main = wrap_main
         self._held: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+        # The one that came last, for a weak set takes long to tell.
+        self._latest: Callable[[], asyncio.AbstractEventLoop | None] = _nothing
         # Answers on all loops for what is spawned when whoever spawns it has been judged.
         self._owner = Owner("event loop", "loop", settings, Loops.hold)
         # What loops had as an attribute of their own before ours came in its place.
         self._own_closes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
         self._runs: weakref.WeakSet[Any] = weakref.WeakSet()
         self._originals: list[tuple[Any, str, Any]] = []
-        # Kept from test to test, for most have no use for it.
-        self._trio_run: Any = None
+        # What is put in a place for one test is kept for the next one.
+        self._kept: dict[str, Any] = {}
 
     def hold(self, loop: asyncio.AbstractEventLoop) -> None:
         """Sees what is spawned on a loop from now on, until it is closed."""
-        if loop in self._held or loop.is_closed():
+        if self._latest() is loop or loop in self._held or loop.is_closed():
             return
         tracking_of(loop).acquire()
         self._held.add(loop)
+        self._latest = weakref.ref(loop)
         original = loop.close
         own: Any = vars(loop).get("close") if hasattr(loop, "__dict__") else None
         if own is not None:
@@ -86,27 +90,30 @@ class Loops:
         return None
 
     def patch(self) -> None:
-        """Has `asyncio.Runner`, and with it `asyncio.run`, tell of what it runs and when it closes its loop."""
+        """Sees the loops that `asyncio.Runner`, and with it `asyncio.run`, runs and closes, and those of a test's own.
+
+        Not at the methods that run a loop: in debug mode asyncio notes the stack of every future, with the line of
+        every frame that is there.
+        """
         self._replace(runners.Runner, "close", self._closing_first)
-        self._replace(runners.Runner, "run", self._holding_first)
-        # Of uvloop's loops, which are in C, those are seen that a Runner or a fixture has made. Not at the methods that
-        # run a loop: in debug mode asyncio notes the stack of every future, with the line of every frame that is there.
+        self._replace(runners.Runner, "_lazy_init", self._holding_when_run)
+        # Of uvloop's loops, which are in C, those are seen that a Runner or a fixture has made.
         self._replace(base_events.BaseEventLoop, "_check_running", self._holding_own_loop_first)
         self._replace(base_events.BaseEventLoop, "_set_coroutine_origin_tracking", self._letting_go_last)
 
+    def patch_runner(self) -> Callable[[], None]:
+        """Has `wrap_main` called for what `asyncio.Runner` runs. What takes it back is returned."""
+        return self._put_for_now(runners.Runner, "run", self._wrapping_main)
+
     def patch_trio(self) -> Callable[[], None]:
-        """The same for what Trio runs, if anybody has imported it. What takes it back is returned.
+        """The same for what Trio runs, if anybody has imported it.
 
         Not at `trio.run`: that is what somebody has who has imported the function, and what a test may compare.
         """
         module: Any = trio_run()
-        original = getattr(module, "unrolled_run", None)
-        if original is None:
+        if getattr(module, "unrolled_run", None) is None:
             return _nothing
-        if self._trio_run is None or self._trio_run.__wrapped__ is not original:
-            self._trio_run = self._running_wrapped(original)
-        self._put(module, "unrolled_run", self._trio_run)
-        return self._unpatch_last
+        return self._put_for_now(module, "unrolled_run", self._wrapping_main_of_trio)
 
     def unpatch(self) -> None:
         while self._originals:
@@ -125,6 +132,7 @@ class Loops:
         if loop not in self._held:
             return
         self._held.discard(loop)
+        self._latest = _nothing
         tracking_of(loop).release()
         own = self._own_closes.pop(loop, None)
         with suppress(AttributeError):
@@ -140,6 +148,14 @@ class Loops:
     def _replace(self, where: Any, name: str, make: Callable[[Any], Any]) -> None:
         self._put(where, name, make(getattr(where, name)))
 
+    def _put_for_now(self, where: Any, name: str, make: Callable[[Any], Any]) -> Callable[[], None]:
+        original = getattr(where, name)
+        ours = self._kept.get(name)
+        if ours is None or ours.__wrapped__ is not original:
+            ours = self._kept[name] = make(original)
+        self._put(where, name, ours)
+        return self._unpatch_last
+
     def _put(self, where: Any, name: str, ours: Any) -> None:
         self._originals.append((where, name, getattr(where, name)))
         setattr(where, name, ours)
@@ -153,7 +169,20 @@ class Loops:
 
         return close
 
-    def _holding_first(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _holding_when_run(self, original: Callable[[asyncio.Runner], None]) -> Callable[[asyncio.Runner], None]:
+        """For what makes a runner's loop: its `run` calls it first, and others who do may put a factory there yet."""
+        code_of_run = runners.Runner.run.__code__
+
+        @functools.wraps(original)
+        def lazy_init(runner: asyncio.Runner) -> None:
+            __tracebackhide__ = True
+            original(runner)
+            if sys._getframe(1).f_code is code_of_run:  # pyright: ignore[reportPrivateUsage]
+                self.hold(vars(runner)["_loop"])
+
+        return lazy_init
+
+    def _wrapping_main(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def run(runner: asyncio.Runner, coro: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
@@ -203,7 +232,7 @@ class Loops:
 
         return set_coroutine_origin_tracking
 
-    def _running_wrapped(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrapping_main_of_trio(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def run(runner: Any, async_fn: Any, *args: Any, **kwargs: Any) -> Any:
             main = self._wrap_main(async_fn) if leads_to_coroutine_function(async_fn) else async_fn

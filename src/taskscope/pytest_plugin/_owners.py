@@ -15,6 +15,7 @@ import pytest
 from taskscope._backends import _asyncio
 from taskscope._backends._backend import Backend
 from taskscope._backends._here import backend_here
+from taskscope._backends._ownership import task_context
 from taskscope._decorator import defined_where
 from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._policy import TASKS_ONLY
@@ -141,11 +142,19 @@ class Owner:
         return self._searches is not None and loop in self._searches.loops()
 
     def pending(self) -> list[AnyTask]:
-        return [task for table in self.tables() for task in table.pending()]
+        return [task for table in self.tables() for task in self._pending_in(table)]
 
     def pending_on_asyncio(self) -> list[AnyTask]:
         scope = self._holding.get(_asyncio.name)
-        return [] if scope is None else scope._table.pending()  # pyright: ignore[reportPrivateUsage]
+        return [] if scope is None else self._pending_in(scope._table)  # pyright: ignore[reportPrivateUsage]
+
+    def _pending_in(self, table: TaskTable) -> list[AnyTask]:
+        pending = table.pending()
+        if self.case is None or not pending:
+            return pending
+        # unittest runs the methods of a test case in the case's own context, and ends them itself.
+        context = vars(self.case).get("_asyncioTestContext")
+        return [task for task in pending if context is None or task_context(task) is not context]
 
     def pending_on(self, loop: asyncio.AbstractEventLoop) -> list[AnyTask]:
         pending = [task for task in self.pending_on_asyncio() if task.get_loop() is loop]

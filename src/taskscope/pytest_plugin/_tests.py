@@ -126,7 +126,7 @@ class TestRun:
     def wrap_main(self, main: Main) -> Main:
         """What a test that is no coroutine function has run, watched. What it leaves is the test's, which goes on.
 
-        Of a test case that has a loop of its own, what it has run there is not watched, and nobody's task.
+        Of a test case that has a loop of its own, what it has run there is not watched.
         """
         if self._is_anothers_thread():
             return main
@@ -157,13 +157,11 @@ class TestRun:
         return here != self._thread and here in self._threads_before
 
     def _on_loop_of_case(self, main: Main) -> Main:
-        is_search_due = self._policy.find is not TASKS_ONLY and not self.owner.searches.loops()
+        if self.owner.searches.loops():
+            return main
 
         async def on_loop(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
-            self.owner.let_main_go()
-            if not is_search_due:
-                return await main(*args, **kwargs)
             self.owner.begin_search()
             token = put_tag(self.owner)  # its `asyncSetUp`, which runs in a context that was made before
             try:
@@ -257,8 +255,11 @@ class TestRun:
         if self._is_sync or self._has_own_loop:  # others run nothing that is asked whose it is
             self._threads_before.update(thread.ident for thread in threading.enumerate())
         if self._is_sync:
+            self._undo.callback(self._loops.patch_runner())
             self._undo.callback(self._loops.patch_trio())
             self.owner.begin_search_outside()
+        elif self._has_own_loop and self.settings.policy.find is not TASKS_ONLY:
+            self._undo.callback(self._loops.patch_runner())
         token = put_tag(self.owner if self._is_sync or self._has_own_loop else None)
         self._undo.callback(take_tag_back, token)
 
