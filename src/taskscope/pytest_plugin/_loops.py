@@ -171,14 +171,14 @@ class Loops:
 
     def _holding_when_run(self, original: Callable[[asyncio.Runner], None]) -> Callable[[asyncio.Runner], None]:
         """For what makes a runner's loop: its `run` calls it first, and others who do may put a factory there yet."""
-        code_of_run = runners.Runner.run.__code__
+        code_of_run = getattr(runners.Runner.run, "__code__", None)
 
         @functools.wraps(original)
         def lazy_init(runner: asyncio.Runner) -> None:
             __tracebackhide__ = True
             original(runner)
             if sys._getframe(1).f_code is code_of_run:  # pyright: ignore[reportPrivateUsage]
-                self.hold(vars(runner)["_loop"])
+                self.hold(runner.get_loop())
 
         return lazy_init
 
