@@ -16,6 +16,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import tracemalloc
 import types
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
@@ -1818,6 +1819,23 @@ def test_with_too_much_to_look_at_nothing_is_proven(run: Run, large: Callable[[]
         proof = prove(tasks)
         assert proof.stuck == {} and proof.reason is not None and "more than" in proof.reason
         assert proof.visited <= reachability.limit_for(1, None)
+        await end(tasks)
+
+    run(main)
+
+
+def test_of_what_is_too_large_no_list_is_made(run: Run) -> None:
+    async def main() -> None:
+        tasks: Tasks = []
+        await spawned(tasks, wait_with([0] * 2_000_000))
+        prove(tasks)  # what it imports and keeps is there now
+        tracemalloc.start()
+        try:
+            assert not prove(tasks).stuck
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 8_000_000  # bytes; the list has twice as many
         await end(tasks)
 
     run(main)

@@ -13,7 +13,7 @@ import operator
 import sys
 import types
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, cast, final
@@ -26,6 +26,9 @@ from taskscope._diagnosis.registries import callback_of
 
 # Classes are known by their ids: a metaclass can have an `__eq__` and a `__hash__` of its own.
 _CONTAINERS: Final = frozenset(map(id, (dict, list, set)))
+
+# Of these the length is known, and no code of a user's tells it.
+_SIZED: Final = frozenset(map(id, (list, tuple, dict, set, frozenset, deque)))
 
 # Where the walk goes on beyond the limit it is given up in the end, for some objects cannot be left out: at one with
 # more references than this, after so many references in all, and after so many times the limit.
@@ -162,7 +165,11 @@ class Subgraph:
         if self._widely is None:
             self._begin_late()
         place_of, walked, passed, special, mark = position.get, self._walked, self._passed, self._special, id(_MARK[0])
+        largest = max(_LARGEST, self._limit)
         for obj in itertools.chain(objects, self._from_bookkeepers()):  # which grow meanwhile
+            kind_of_obj = id(class_of(obj))
+            if kind_of_obj in _SIZED and _length(obj) > largest and not self._keeps_books(obj):
+                return self._too_much()  # which would be found when a list as large had been made of it
             refs = gc.get_referents(obj)
             if self._widely is not None and len(objects) > self._widely and not self._is_narrow:
                 self._narrow()
@@ -170,12 +177,12 @@ class Subgraph:
             if len(objects) + len(refs) > self._limit and not self._keeps_books(obj):
                 is_too_much = len(refs) > _LARGEST or len(trail) > _MOST or len(objects) > _FACTOR * self._limit
                 if self._widely is None or is_too_much:
-                    return f"more than {self._limit:,} objects are reachable from the tasks"
+                    return self._too_much()
                 is_closed = not _is_indivisible(class_of(obj))
             keys = list(map(id, refs))
             trail += keys
             trail.append(mark)
-            if id(class_of(obj)) in special:
+            if kind_of_obj in special:
                 refs = self._look_closer(len(ends), refs)
                 keys = list(map(id, refs))
             for ref, key, place in zip(refs, keys, map(place_of, keys)):  # noqa: B905 - it would cost a fifth of the time
@@ -190,6 +197,9 @@ class Subgraph:
                 targets.append(place)
             ends.append(len(targets))
         return None
+
+    def _too_much(self) -> str:
+        return f"more than {self._limit:,} objects are reachable from the tasks"
 
     def _begin_at(self, seeds: list[object]) -> None:
         for seed in seeds:

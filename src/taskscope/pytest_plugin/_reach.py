@@ -210,6 +210,8 @@ def _way_through(kind: type[Any]) -> _Way | None:
         return None
     if kind is types.FunctionType:
         return _held_by_function
+    if kind is list:
+        return iter  # of a large one no second one is made
     if kind in _WEAK:
         return _alive_in
     if is_class_of_trio_tasks(kind):
