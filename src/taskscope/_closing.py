@@ -256,19 +256,28 @@ class Closing:
         """Whether nothing can end any of the tasks before this exit is over: to wait on would be in vain."""
         if len(pending) > WAITED_FOR_LIMIT or not all(map(self.backend.where_it_waits, pending)):
             return False
-        from taskscope._proving import prove_while_host_waits
+        from taskscope._proving import can_nothing_happen, prove_while_host_waits
 
         stuck: dict[int, tuple[int, ...]] = {}
         timed: set[int] = set()
+        is_asleep = False
+
+        def ask(waited_for: object) -> None:
+            nonlocal is_asleep
+            left = deadline - self._clock.time() if self._policy.looks_ahead else math.inf
+            is_asleep = can_nothing_happen(self._table, left)
+            if is_asleep:
+                return
+            proof = prove_while_host_waits(self._table, waited_for, left)
+            stuck.update(proof.stuck)
+            timed.update(proof.timed)
 
         async def look() -> None:
-            left = deadline - self._clock.time() if self._policy.looks_ahead else math.inf
-            proof = await self.backend.called_back(lambda future: prove_while_host_waits(self._table, future, left))
-            if proof is not None:
-                stuck.update(proof.stuck)
-                timed.update(proof.timed)
+            await self.backend.called_back(ask)
 
         await self.guarded(look(), shield=shield)
+        if is_asleep:
+            return True
         is_hopeless = all(id(task) in stuck for task in self._pending())
         if is_hopeless:  # or they could wait for something else by the end of the grace
             self._timed = timed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from taskscope._backends._ownership import running_loop
 from taskscope._clock import perf_counter
 from taskscope._closers import closers
 from taskscope._diagnosis.alive_on_loop import alive_on
+from taskscope._diagnosis.asleep import is_asleep_for
 from taskscope._diagnosis.calls_all import BY_TIMERS, NAMES, can_cancel_any
 from taskscope._diagnosis.host import own_coroutines
 from taskscope._diagnosis.later import timers_later
@@ -53,6 +55,19 @@ def prove_while_host_waits(table: TaskTable, waited_for: object, seconds: float)
     tasks = [task for task in table.pending() if backend.where_it_waits(task)]
     later = timers_later(running_loop(), seconds)
     return _within_budget(tasks, [waited_for, table.host, *_coroutines(table.host)], table.host, later)
+
+
+def can_nothing_happen(table: TaskTable, seconds: float) -> bool:
+    """Whether the loop sleeps for so many seconds, in which nobody can end a task. Infinite: it is not asked.
+
+    To be called from a callback of the loop, while the host is suspended.
+    """
+    if table.backend.name != backend.name or seconds == math.inf:
+        return False
+    try:
+        return is_asleep_for(running_loop(), seconds)
+    except Exception:
+        return False
 
 
 def prove_with_host(table: TaskTable, held: Held) -> Proof:

@@ -23,7 +23,7 @@ def timers_later(loop: asyncio.AbstractEventLoop, seconds: float) -> Mapping[int
 
     None where the clock may jump.
     """
-    if seconds == math.inf or not _goes_by_real_time(loop):
+    if seconds == math.inf or not goes_by_real_time(loop):
         return {}
     return timers_after(loop, loop.time() + seconds)
 
@@ -37,7 +37,8 @@ def timers_after(loop: asyncio.AbstractEventLoop, when: float) -> Mapping[int, i
     return Counter(id(timer) for timer in timers if timer.when() > when)
 
 
-def _goes_by_real_time(loop: asyncio.AbstractEventLoop) -> bool:
+def goes_by_real_time(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether a loop's timers are due when they say, whatever else is ready."""
     is_own = type(loop).time is not _LOOP_TIME or "time" in getattr(loop, "__dict__", ())
     is_patched = vars(base_events).get("time") is not time or time.monotonic is not _MONOTONIC
     return not is_own and not is_patched and loop.time() != loop.time()

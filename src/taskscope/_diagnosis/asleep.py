@@ -1,0 +1,78 @@
+"""Whether a loop is asleep: nothing is ready on it or registered with it, and nobody else runs who could call it."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import signal
+import sys
+import threading
+from asyncio import base_events
+from types import FrameType
+from typing import Any, Final
+
+from taskscope._diagnosis.awaitables import fields
+from taskscope._diagnosis.later import goes_by_real_time, timers_after
+from taskscope._diagnosis.opaque import class_of
+
+_LOOP: Final[type[Any]] = asyncio.SelectorEventLoop
+_SELECTORS: Final = frozenset({selectors.DefaultSelector, selectors.SelectSelector})
+
+# What makes a loop another one: a test's own, or that of a plugin which has time pass at once.
+_STEP: Final = "_run_once"
+
+
+def is_asleep_for(loop: asyncio.AbstractEventLoop, seconds: float) -> bool:
+    """Whether nothing can happen on the running loop for so many seconds, whoever holds what.
+
+    That is so where nothing is ready, no timer is due by then, no socket, pipe, process or signal is waited for, and no
+    other thread is there. False where it cannot be told, as on loops that are not asyncio's own.
+
+    To be asked by a callback of the loop, while whoever wants to know is suspended.
+    """
+    if class_of(loop) is not _LOOP or not goes_by_real_time(loop) or _is_replaced(loop):
+        return False
+    own = fields(loop)
+    return (
+        not own.get("_ready", True)
+        and not own.get("_signal_handlers", True)
+        and _has_no_timer_before(loop, own, loop.time() + seconds)
+        and _is_registered_alone(own)
+        and _is_alone()
+        and not 0.0 < signal.getitimer(signal.ITIMER_REAL)[0] <= seconds
+    )
+
+
+def _is_replaced(loop: asyncio.AbstractEventLoop) -> bool:
+    step: Any = vars(base_events.BaseEventLoop)[_STEP]
+    code = getattr(step, "__code__", None)
+    return _STEP in vars(loop) or code is None or code.co_filename != base_events.__file__
+
+
+def _has_no_timer_before(loop: asyncio.AbstractEventLoop, own: dict[str, Any], when: float) -> bool:
+    later = timers_after(loop, when)
+    known = asyncio.TimerHandle
+    return all(id(timer) in later or (class_of(timer) is known and timer.cancelled()) for timer in own["_scheduled"])
+
+
+def _is_registered_alone(own: dict[str, Any]) -> bool:
+    """Whether a loop waits for nothing but the end of its own pipe, by which threads wake it."""
+    selector: Any = own.get("_selector")
+    pipe: Any = own.get("_ssock")
+    return class_of(selector) in _SELECTORS and [*selector.get_map()] == [pipe.fileno()]
+
+
+def _is_alone() -> bool:
+    """Whether there is no other thread of Python's, but those by which a worker of pytest-xdist hears of its tests."""
+    frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]
+    del frames[threading.get_ident()]
+    return all(map(_is_execnets, frames.values()))
+
+
+def _is_execnets(innermost: FrameType) -> bool:
+    frame: FrameType | None = innermost
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == "execnet":
+            return True
+        frame = frame.f_back
+    return False
