@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import signal
 import socket
 import sys
@@ -104,6 +105,14 @@ def thread(loop: asyncio.AbstractEventLoop, stack: ExitStack) -> None:
     stack.callback(release.set)
 
 
+def thread_of_c(loop: asyncio.AbstractEventLoop, stack: ExitStack) -> None:
+    """One that Python knows nothing of, until it calls into it."""
+    libc = ctypes.CDLL(None)
+    made = ctypes.c_ulong()
+    libc.pthread_create(ctypes.byref(made), None, ctypes.cast(libc.sleep, ctypes.c_void_p), ctypes.c_void_p(1))
+    stack.callback(libc.pthread_join, made, None)
+
+
 def patched_clock(loop: asyncio.AbstractEventLoop, stack: ExitStack) -> None:
     stack.enter_context(mock.patch("time.monotonic", time.monotonic.__call__))
 
@@ -115,7 +124,7 @@ def own_step(loop: asyncio.AbstractEventLoop, stack: ExitStack) -> None:
 
 
 @pytest.mark.parametrize(
-    "happen", [timer_soon, ready, reader, handler_of_signal, alarm, thread, patched_clock, own_step]
+    "happen", [timer_soon, ready, reader, handler_of_signal, alarm, thread, thread_of_c, patched_clock, own_step]
 )
 def test_a_loop_is_not_asleep(happen: Happen) -> None:
     assert not ask(happen)
@@ -187,6 +196,7 @@ def test_no_grace_is_spent_where_the_loop_sleeps(options: tuple[str, ...], tmp_p
         tmp_path,
         {"test_it.py": LEAVES},
         *options,
+        *("-p", "no:faulthandler"),  # or the timeout that these runs have comes with a thread
         plugins=("pytest_asyncio.plugin", *(["xdist.plugin"] if options else [])),
         ini="taskscope = true\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n",
     )

@@ -18,6 +18,10 @@ from taskscope._diagnosis.opaque import class_of
 _LOOP: Final[type[Any]] = asyncio.SelectorEventLoop
 _SELECTORS: Final = frozenset({selectors.DefaultSelector, selectors.SelectSelector})
 
+# Not that of `os`, in whose place blockbuster has one that raises on a loop.
+_stat: Final = getattr(sys.modules.get("posix"), "stat", None) if sys.platform == "linux" else None
+_THREADS: Final = "/proc/self/task"
+
 # What makes a loop another one: a test's own, or that of a plugin which has time pass at once.
 _STEP: Final = "_run_once"
 
@@ -26,7 +30,7 @@ def is_asleep_for(loop: asyncio.AbstractEventLoop, seconds: float) -> bool:
     """Whether nothing can happen on the running loop for so many seconds, whoever holds what.
 
     That is so where nothing is ready, no timer is due by then, no socket, pipe, process or signal is waited for, and no
-    other thread is there. False where it cannot be told, as on loops that are not asyncio's own.
+    other thread is there. False where it cannot be told: on loops that are not asyncio's own, and where not on Linux.
 
     To be asked by a callback of the loop, while whoever wants to know is suspended.
     """
@@ -63,10 +67,20 @@ def _is_registered_alone(own: dict[str, Any]) -> bool:
 
 
 def _is_alone() -> bool:
-    """Whether there is no other thread of Python's, but those by which a worker of pytest-xdist hears of its tests."""
+    """Whether there is no other thread, but those by which a worker of pytest-xdist hears of its tests."""
     frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]
+    if _number_of_threads() != len(frames):
+        return False
     del frames[threading.get_ident()]
     return all(map(_is_execnets, frames.values()))
+
+
+def _number_of_threads() -> int:
+    """Those of the process: one that Python knows nothing of, of a library in Rust, can call a loop as well.
+
+    0 where it cannot be told. Linux counts them as links of a folder.
+    """
+    return 0 if _stat is None else _stat(_THREADS).st_nlink - 2
 
 
 def _is_execnets(innermost: FrameType) -> bool:
