@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import inspect
 import json
+import os
 import signal
 import socket
 import sys
@@ -19,6 +20,14 @@ from unittest import mock
 from taskscope._diagnosis.asleep import is_asleep_for
 
 SECONDS = 5.0
+
+
+def until_alone() -> None:
+    """A thread has ended for Python before it has for the system, and that which waits for a process ends with it."""
+    ended = time.monotonic() + 10.0
+    while len(os.listdir("/proc/self/task")) > 1:
+        if time.monotonic() > ended:
+            raise TimeoutError("there is a thread that does not end")
 
 
 def nothing(loop: asyncio.AbstractEventLoop, stack: ExitStack) -> None: ...
@@ -36,6 +45,7 @@ def ended_thread(loop: asyncio.AbstractEventLoop, stack: ExitStack) -> None:
     thread = threading.Thread(target=print)
     thread.start()
     thread.join()
+    until_alone()
 
 
 def timer_soon(loop: asyncio.AbstractEventLoop, stack: ExitStack) -> None:
@@ -137,6 +147,7 @@ def ask(happen: Callable[..., object], make_loop: Callable[[], asyncio.AbstractE
         return loop.run_until_complete(main())
     finally:
         loop.close()
+        until_alone()
 
 
 def main() -> None:
