@@ -258,27 +258,20 @@ class Closing:
             return False
         from taskscope._proving import can_nothing_happen, prove_while_host_waits
 
-        stuck: dict[int, tuple[int, ...]] = {}
+        in_vain: set[int] = set()
         timed: set[int] = set()
-        is_asleep = False
 
-        def ask(waited_for: object) -> None:
-            nonlocal is_asleep
+        def look(waited_for: object) -> None:
             left = deadline - self._clock.time() if self._policy.looks_ahead else math.inf
-            is_asleep = can_nothing_happen(self._table, left)
-            if is_asleep:
+            if can_nothing_happen(self._table, left):
+                in_vain.update(map(id, self._table.pending()))
                 return
             proof = prove_while_host_waits(self._table, waited_for, left)
-            stuck.update(proof.stuck)
+            in_vain.update(proof.stuck)
             timed.update(proof.timed)
 
-        async def look() -> None:
-            await self.backend.called_back(ask)
-
-        await self.guarded(look(), shield=shield)
-        if is_asleep:
-            return True
-        is_hopeless = all(id(task) in stuck for task in self._pending())
+        await self.guarded(self.backend.called_back(look), shield=shield)
+        is_hopeless = all(id(task) in in_vain for task in self._pending())
         if is_hopeless:  # or they could wait for something else by the end of the grace
             self._timed = timed
         return is_hopeless

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Collection, Container, Iterator
 from typing import Any, Final
 
 from taskscope._diagnosis.awaitables import coroutine_of, done_callbacks
@@ -57,14 +57,24 @@ def signal_handlers() -> Iterator[object]:
 
 def frames_of_other_threads() -> Iterator[types.FrameType]:
     """The functions that run in other threads now."""
+    for innermost in other_threads():
+        yield from callers(innermost)
+
+
+def other_threads() -> Collection[types.FrameType]:
+    """The innermost frame of each other thread that runs code of Python's, or waits in it."""
     frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]
     # Or this frame would hold itself, and with it all who have called it, and their variables.
     del frames[threading.get_ident()]
-    for innermost in frames.values():
-        frame: types.FrameType | None = innermost
-        while frame is not None:
-            yield frame
-            frame = frame.f_back
+    return frames.values()
+
+
+def callers(innermost: types.FrameType) -> Iterator[types.FrameType]:
+    """A frame and all that have called it."""
+    frame: types.FrameType | None = innermost
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
 
 
 def _threads() -> Iterator[object]:

@@ -6,13 +6,14 @@ import asyncio
 import selectors
 import signal
 import sys
-import threading
 from asyncio import base_events
 from types import FrameType
 from typing import Any, Final
 
+from taskscope._diagnosis.alive_on_loop import callers, other_threads
 from taskscope._diagnosis.awaitables import fields
-from taskscope._diagnosis.later import goes_by_real_time, timers_after
+from taskscope._diagnosis.code_ahead import module_in
+from taskscope._diagnosis.later import goes_by_real_time
 from taskscope._diagnosis.opaque import class_of
 
 _LOOP: Final[type[Any]] = asyncio.SelectorEventLoop
@@ -40,7 +41,7 @@ def is_asleep_for(loop: asyncio.AbstractEventLoop, seconds: float) -> bool:
     return (
         not own.get("_ready", True)
         and not own.get("_signal_handlers", True)
-        and _has_no_timer_before(loop, own, loop.time() + seconds)
+        and _has_no_timer_before(own, loop.time() + seconds)
         and _is_registered_alone(own)
         and _is_alone()
         and not 0.0 < signal.getitimer(signal.ITIMER_REAL)[0] <= seconds
@@ -53,10 +54,11 @@ def _is_replaced(loop: asyncio.AbstractEventLoop) -> bool:
     return _STEP in vars(loop) or code is None or code.co_filename != base_events.__file__
 
 
-def _has_no_timer_before(loop: asyncio.AbstractEventLoop, own: dict[str, Any], when: float) -> bool:
-    later = timers_after(loop, when)
-    known = asyncio.TimerHandle
-    return all(id(timer) in later or (class_of(timer) is known and timer.cancelled()) for timer in own["_scheduled"])
+def _has_no_timer_before(own: dict[str, Any], when: float) -> bool:
+    return all(
+        class_of(timer) is asyncio.TimerHandle and (timer.cancelled() or timer.when() > when)
+        for timer in own["_scheduled"]
+    )
 
 
 def _is_registered_alone(own: dict[str, Any]) -> bool:
@@ -68,11 +70,8 @@ def _is_registered_alone(own: dict[str, Any]) -> bool:
 
 def _is_alone() -> bool:
     """Whether there is no other thread, but those by which a worker of pytest-xdist hears of its tests."""
-    frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]
-    if _number_of_threads() != len(frames):
-        return False
-    del frames[threading.get_ident()]
-    return all(map(_is_execnets, frames.values()))
+    others = other_threads()
+    return _number_of_threads() == len(others) + 1 and all(map(_is_execnets, others))
 
 
 def _number_of_threads() -> int:
@@ -84,9 +83,4 @@ def _number_of_threads() -> int:
 
 
 def _is_execnets(innermost: FrameType) -> bool:
-    frame: FrameType | None = innermost
-    while frame is not None:
-        if str(frame.f_globals.get("__name__")).partition(".")[0] == "execnet":
-            return True
-        frame = frame.f_back
-    return False
+    return any(module_in(frame.f_globals).partition(".")[0] == "execnet" for frame in callers(innermost))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from taskscope._diagnosis.proof import AtRest
 
 CoroutineFunction = Callable[..., Coroutine[Any, Any, Any]]
-ScopeOf = Callable[[Mapping[str, Any]], tuple[TaskScope, "TaskTable | None"]]
+ScopeOf = Callable[[Mapping[str, Any]], tuple[TaskScope, TaskTable | None]]
 
 WATCH_AGAIN = 0.01
 """Seconds between looks at the examples of a property test of which one has hung."""
