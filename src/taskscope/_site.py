@@ -32,45 +32,49 @@ else:
     _ensure = vars(tasks)["_ensure_future"].__code__
     _TASK_MAKERS = (*_FACTORY_CALLERS, asyncio.ensure_future.__code__, _ensure)
 
-# What runs the loop, by the ids of its code objects, which live as long as asyncio does: they are slow to compare.
-# Callers further out did not spawn anything, they started the program.
-_LOOP_RUNNERS = frozenset(
-    map(
-        id,
-        (
-            events.Handle._run.__code__,  # pyright: ignore[reportPrivateUsage]
-            vars(base_events.BaseEventLoop)["_run_once"].__code__,
-            base_events.BaseEventLoop.run_forever.__code__,
-            base_events.BaseEventLoop.run_until_complete.__code__,
-            runners.Runner.run.__code__,
-            runners.run.__code__,
-        ),
-    )
+# What runs the loop. Callers further out did not spawn anything, they started the program.
+_LOOP_RUNNERS = (
+    events.Handle._run.__code__,  # pyright: ignore[reportPrivateUsage]
+    vars(base_events.BaseEventLoop)["_run_once"].__code__,
+    base_events.BaseEventLoop.run_forever.__code__,
+    base_events.BaseEventLoop.run_until_complete.__code__,
+    runners.Runner.run.__code__,
+    runners.run.__code__,
 )
+# That of Trio, known by its name: nobody is to import Trio only for us to recognise it.
+_RUNNER_OF_TRIO = "unrolled_run"
 
-# Whether the code of a file belongs to a library, for files seen before: a spawn may have to look at many frames.
-_known_files: dict[str, bool] = {}
+# Of the code objects in both, by their ids, whether they run the loop: they are slow to compare, and live as long as
+# asyncio does.
+_RUNS_LOOP = {**dict.fromkeys(map(id, _TASK_MAKERS), False), **dict.fromkeys(map(id, _LOOP_RUNNERS), True)}
+
+# Whose code a file has.
+_USERS, _LIBRARYS, _OURS = range(3)
+
+# That of files seen before: a spawn may have to look at many frames.
+_known_files: dict[str, int] = {}
 _MOST_KNOWN_FILES = 10_000
 
 
-def _runs_loop(code: CodeType) -> bool:
-    # That of Trio, known by its name: nobody is to import Trio only for us to recognise it.
-    return id(code) in _LOOP_RUNNERS or code.co_name == "unrolled_run"
-
-
 def is_library_frame(frame: FrameType) -> bool:
+    return _whose_file(frame) != _USERS
+
+
+def _whose_file(frame: FrameType) -> int:
     file = frame.f_code.co_filename
     known = _known_files.get(file)
     if known is not None:
         return known
     module = frame.f_globals.get("__name__")
-    is_library = (
-        type(module) is str and module.partition(".")[0] in _LIBRARIES and not module.startswith(_PROGRAMS_OF_OURS)
-    )
+    package = module.partition(".")[0] if type(module) is str else ""
+    if package not in _LIBRARIES or str(module).startswith(_PROGRAMS_OF_OURS):
+        found = _USERS
+    else:
+        found = _OURS if package == "taskscope" else _LIBRARYS
     # Only a module's own file stands for one module: code that was made from a string can come from any.
     if frame.f_globals.get("__file__") == file and len(_known_files) < _MOST_KNOWN_FILES:
-        _known_files[file] = is_library
-    return is_library
+        _known_files[file] = found
+    return found
 
 
 def user_frame(frame: FrameType | None) -> FrameType | None:
@@ -78,27 +82,27 @@ def user_frame(frame: FrameType | None) -> FrameType | None:
 
     A user's task factory that wraps ours did not spawn either: it is recognised by who calls it.
 
-    Where the loop itself spawned (a stream server's connection handler), the innermost frame that is not ours.
+    Where the loop itself spawned (a stream server's connection handler), the innermost frame that is not ours and has
+    not only made the task. None where there is none such.
     """
-    walk = frame
+    walk, of_library = frame, None
     while walk is not None:
-        if not is_library_frame(walk):
+        code = walk.f_code
+        whose = _known_files.get(code.co_filename)
+        if whose is None:
+            whose = _whose_file(walk)
+        if whose == _USERS:
             caller = walk.f_back
             if caller is None or caller.f_code not in _FACTORY_CALLERS:
                 return walk
-        elif _runs_loop(walk.f_code):
-            break
+        else:
+            runs_loop = _RUNS_LOOP.get(id(code))
+            if runs_loop or code.co_name == _RUNNER_OF_TRIO:
+                break
+            if runs_loop is None and whose == _LIBRARYS and of_library is None:
+                of_library = walk
         walk = walk.f_back
-    return _library_that_spawned(frame)
-
-
-def _library_that_spawned(frame: FrameType | None) -> FrameType | None:
-    while frame is not None and not _runs_loop(frame.f_code):
-        module = str(frame.f_globals.get("__name__"))
-        if frame.f_code not in _TASK_MAKERS and module.partition(".")[0] != "taskscope":
-            return frame
-        frame = frame.f_back
-    return None
+    return of_library
 
 
 def note_site(frame: FrameType | None, origin: Row) -> Row:
