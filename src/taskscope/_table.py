@@ -100,6 +100,8 @@ class TaskTable:
     refusing = False
     closed_in_use: list[Any] | None = None  # accusations: who held a resource when that was closed
     accused_omitted = 0
+    # Whether a loop is to look in each of its turns which tasks have ended, where that is cheaper than callbacks.
+    is_seen_each_turn = True
     _lets_each_go = False
     _sweep_at = HELD
     _sampled: set[AnyTask] | None = None
@@ -257,8 +259,20 @@ class TaskTable:
         if asyncio._get_running_loop() is None:
             return
         with suppress(Exception):  # of a class of a user's, which can have methods of its own
-            if not task.done():
-                self.backend.watch_for_end(task, self._has_ended)
+            if task.done() or (self.is_seen_each_turn and self._is_seen_each_turn(task)):
+                return
+            self.backend.watch_for_end(task, self._has_ended)
+
+    def _is_seen_each_turn(self, task: AnyTask) -> bool:
+        if not self.backend.sees_each_turn(self, task):
+            return False
+        if len(self.rows) <= FEW:
+            return True
+        self.is_seen_each_turn = False  # to look at many in every turn would be dearer yet
+        for seen in self.pending():
+            if seen is not task and seen.get_loop() is asyncio._get_running_loop():
+                self.backend.watch_for_end(seen, self._has_ended)
+        return False
 
     def _stop_watching(self, task: AnyTask) -> None:
         with suppress(Exception):
@@ -274,7 +288,8 @@ class TaskTable:
             return
         try:
             self._drop([task for task in list(self.rows) if self.backend.is_done(task)])
-            self._set_threshold()
+            if not self._lets_each_go:
+                self._set_threshold()
         finally:
             _tidying.release()
 

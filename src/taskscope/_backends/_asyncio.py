@@ -89,6 +89,11 @@ def watch_end(task: AnyTask) -> None:
     pass  # tasks keep it
 
 
+def sees_each_turn(table: TaskTable, task: AnyTask) -> bool:
+    loop = running_loop()
+    return loop.get_debug() and task.get_loop() is loop and tracking_of(loop).turns().add(table)
+
+
 def watch_for_end(task: AnyTask, ended: Callable[[AnyTask], object]) -> None:
     task.add_done_callback(ended, context=Context())  # not in that of the running code: it may carry a tag
 

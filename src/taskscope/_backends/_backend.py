@@ -171,6 +171,13 @@ class Backend(Protocol):
         """Makes sure that the outcome of a pending task will be seen."""
         ...
 
+    def sees_each_turn(self, table: TaskTable, task: AnyTask) -> bool:
+        """Whether the running loop looks at a table in each of its turns, and has it let go then what has ended.
+
+        It begins to with this task, where that is cheaper than to be called when the task has ended.
+        """
+        ...
+
     def watch_for_end(self, task: AnyTask, ended: Callable[[AnyTask], object]) -> object:
         """Has a function called with a pending task of the running loop when that has ended. Its outcome is known then.
 

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import sys
 import weakref
-from asyncio import tasks
+from asyncio import base_events, tasks
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from types import CodeType
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, final
 from taskscope._backends._budget import Budget
 from taskscope._backends._calls import may_call
 from taskscope._backends._ownership import NOBODY, Owner, Ownership, current_task, running_loop
+from taskscope._backends._turns import Turns
 from taskscope._diagnosis.safely import safe_repr
 from taskscope._site import CREATE_TASK, GROUP_CREATE_TASK, cut, note_site, user_frame
 from taskscope._table import NO_SITE, AnyTask, Row, TaskTable, tag
@@ -50,6 +51,7 @@ class LoopTracking:
         "__weakref__",
         "_loop",
         "_plain",
+        "_turns",
         "budget",
         "closings_missed",
         "factory",
@@ -67,6 +69,7 @@ class LoopTracking:
         self.ownership = Ownership()
         self.factory: Factory | None = None
         self._plain: Factory | None = None
+        self._turns: Turns | None = None
         # The installation on this loop, if somebody made one.
         self.installation: Any = None
         self.users = 0
@@ -102,6 +105,8 @@ class LoopTracking:
         loop = self._loop()
         if self.users or loop is None:
             return
+        if self._turns is not None:
+            self._turns.stop()
         if loop.get_task_factory() is self.factory:
             loop.set_task_factory(_mark_of(self.factory).replaced)
             self.factory = None
@@ -116,6 +121,11 @@ class LoopTracking:
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Has something called in the loop, as soon as that runs."""
         self._require_loop().call_soon_threadsafe(callback)
+
+    def turns(self) -> Turns:
+        if self._turns is None:
+            self._turns = Turns(self._require_loop())
+        return self._turns
 
     def loss(self) -> str:
         by = "one that was taken off again" if self.is_on_loop() else safe_repr(self._require_loop().get_task_factory())
@@ -210,12 +220,12 @@ def _plain_factory(ownership: Ownership, depth: int) -> Factory:
             task = _spawn(
                 ownership, loop, kwargs.get("context"), functools.partial(tasks.Task, coro, loop=loop, **kwargs)
             )
-            _fold_source_traceback(task, bare=True)
+            _fold_source_traceback(task, 2)
             return task
         else:
             task = tasks.Task(coro, loop=loop, **kwargs)
         if task._source_traceback:  # type: ignore[attr-defined]
-            _fold_source_traceback(task, bare=True)
+            _fold_source_traceback(task, 1)
         table = get_tag(None)
         if table is None:
             table = ownership.root
@@ -275,7 +285,7 @@ def _site_row(table: TaskTable, frame: Any, origin: Row) -> Row:
 def _chained_factory(ownership: Ownership, theirs: Factory) -> Factory:
     def factory(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **kwargs: Any) -> Any:
         task = _spawn(ownership, loop, kwargs.get("context"), functools.partial(theirs, loop, coro, **kwargs))
-        _fold_source_traceback(task, bare=False)
+        _fold_among_others(task)
         return task
 
     return factory
@@ -285,7 +295,7 @@ def _eager_factory(ownership: Ownership, theirs: Callable[..., Any]) -> Factory:
     def construct(coro: Coroutine[Any, Any, Any], **kwargs: Any) -> Any:
         loop = kwargs.get("loop") or running_loop()
         task = _spawn(ownership, loop, kwargs.get("context"), functools.partial(theirs, coro, **kwargs))
-        _fold_source_traceback(task, bare=False)
+        _fold_among_others(task)
         return task
 
     if sys.version_info < (3, 12):
@@ -322,22 +332,27 @@ def _note(owner: Owner) -> Row:
     if owner.table is None:
         return NO_SITE
     note = owner.table.note or note_site
-    return note(sys._getframe(1), owner.origin)  # pyright: ignore[reportPrivateUsage]
+    # The caller of a factory of ours, in which both callers of this are called.
+    return note(sys._getframe(2).f_back, owner.origin)  # pyright: ignore[reportPrivateUsage]
 
 
-def _fold_source_traceback(task: Any, *, bare: bool) -> None:
-    """Takes our frames out of the creation traceback that asyncio keeps in debug mode.
+def _fold_source_traceback(task: Any, ours: int) -> None:
+    """Takes our frames out of the creation traceback that asyncio keeps in debug mode, where no other factory is set.
 
-    bare: also the loop's `create_task`, as asyncio itself does where no factory is set.
+    With them that of the loop's `create_task`, as asyncio itself does then.
+
+    ours: how many the last ones are.
     """
+    frames = task._source_traceback
+    if not frames or frames[-1].filename != __file__:
+        return  # not that of Python's own task in C
+    if len(frames) > ours and frames[-ours - 1].filename == base_events.__file__:
+        ours += 1
+    del frames[-ours:]
+
+
+def _fold_among_others(task: Any) -> None:
+    """The same below another factory, whose frames come after ours."""
     frames = getattr(task, "_source_traceback", None)
-    if not frames:
-        return
-    if not bare:
-        frames[:] = [frame for frame in frames if frame.filename != __file__]  # a chained factory's come after ours
-        return
-    # The last ones alone: asyncio notes whole stacks, and a test runner's are long.
-    while frames and frames[-1].filename == __file__:
-        del frames[-1]
-    if frames and frames[-1].filename == asyncio.base_events.__file__:
-        del frames[-1]
+    if frames:
+        frames[:] = [frame for frame in frames if frame.filename != __file__]

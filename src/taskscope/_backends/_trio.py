@@ -87,6 +87,10 @@ def outcome(task: Any) -> tuple[Outcome | None, BaseException | None]:
     return outcome_seen(task)
 
 
+def sees_each_turn(table: TaskTable, task: Any) -> bool:
+    return False
+
+
 def watch_for_end(task: Any, ended: Callable[[Any], object]) -> Outcomes:
     watch = Outcomes(ended)
     watch.watch([task])
