@@ -158,6 +158,15 @@ class TaskScope:
         scope._set_up(name, policy, opened_at)
         return scope
 
+    @classmethod
+    def _to_hold(cls, backend: Backend, policy: Policy, name: str) -> TaskScope:
+        """An open one that has no body and is never judged: whoever opens it takes its tasks out of it again."""
+        scope = cls.__new__(cls)
+        scope._set_up(name, policy, _NOWHERE)
+        scope._table.backend = backend
+        scope._state = "open"
+        return scope
+
     def _set_up(self, name: str | None, policy: Policy, opened_at: tuple[CodeType, int]) -> None:
         self._policy = policy
         self._opened_at = opened_at
@@ -325,11 +334,6 @@ class TaskScope:
             self._search = Search(self._table, self._policy, self._claims_things)
             self._search.begin()
 
-    def _open_to_hold(self, backend: Backend) -> None:
-        """Opens a scope that has no body and is never judged: whoever opens it takes its tasks out of it again."""
-        self._table.backend = backend
-        self._state = "open"
-
     def _become_root(self) -> None:
         if self._tracking is not None and self._tracking.root is None:
             self._tracking.root = self._table
@@ -463,6 +467,9 @@ def _may_await(frame: FrameType) -> bool:
     """Whether code that handles `GeneratorExit` may await: an asynchronous generator may, a coroutine may not."""
     return bool(frame.f_code.co_flags & CO_ASYNC_GENERATOR)
 
+
+# Where one was opened that tells of no task.
+_NOWHERE = (TaskScope.__init__.__code__, -1)
 
 _DEFAULTS = tuple((TaskScope.__init__.__kwdefaults__ or {}).values())
 

@@ -43,6 +43,8 @@ class Loops:
         self._closes = closes
         self._wrap_main = wrap_main
         self._held: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+        # The one of these that was asked after last: it is asked for again and again, and a weak set is slow.
+        self._last_held: Callable[[], asyncio.AbstractEventLoop | None] = _nothing
         # Answers on all loops for what is spawned when whoever spawns it has been judged.
         self._owner = Owner("event loop", "loop", settings, Loops.hold)
         # What loops had as an attribute of their own before ours came in its place.
@@ -54,10 +56,11 @@ class Loops:
 
     def hold(self, loop: asyncio.AbstractEventLoop) -> None:
         """Sees what is spawned on a loop from now on, until it is closed."""
-        if loop in self._held or loop.is_closed():
+        if self._last_held() is loop or loop in self._held or loop.is_closed():
             return
         tracking_of(loop).acquire()
         self._held.add(loop)
+        self._last_held = weakref.ref(loop)
         original = loop.close
         own: Any = vars(loop).get("close") if hasattr(loop, "__dict__") else None
         if own is not None:
@@ -129,6 +132,7 @@ class Loops:
         if loop not in self._held:
             return
         self._held.discard(loop)
+        self._last_held = _nothing
         tracking_of(loop).release()
         own = self._own_closes.pop(loop, None)
         with suppress(AttributeError):

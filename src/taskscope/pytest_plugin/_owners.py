@@ -27,9 +27,6 @@ from taskscope.pytest_plugin._settings import Settings
 # As pytest calls the fixture that it makes of a function of xunit's style, and of unittest's.
 _OF_XUNIT: Final = re.compile(r"_(?:xunit|unittest)_(set[uU]p\w*?)_fixture_(.+)")
 
-# Of a scope that only holds tasks, and tells of none.
-_NOWHERE: Final = (TaskScope.__init__.__code__, -1)
-
 
 def name_of_fixture(name: str) -> str:
     """What reports call the fixture of a name: `fixture client`, `setUpClass of TestClient`."""
@@ -100,8 +97,7 @@ class Owner:
         """
         scope = self._holding.get(backend.name)
         if scope is None:
-            scope = TaskScope._of(self.settings.policy, self.name, _NOWHERE)  # pyright: ignore[reportPrivateUsage]
-            scope._open_to_hold(backend)  # pyright: ignore[reportPrivateUsage]
+            scope = TaskScope._to_hold(backend, self.settings.policy, self.name)  # pyright: ignore[reportPrivateUsage]
             if backend is _asyncio:  # Trio's tasks keep nothing of what they have returned or raised
                 scope._table.let_each_go()  # pyright: ignore[reportPrivateUsage]
             self._holding[backend.name] = scope

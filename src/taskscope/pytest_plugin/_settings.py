@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from itertools import chain
 from operator import is_
-from typing import Any, NamedTuple, final
+from typing import Any, Final, NamedTuple, final
 
 import pytest
 
@@ -18,6 +18,7 @@ from taskscope.pytest_plugin._values import ignore_lines, value_of
 
 MARKER = "taskscope"
 LEAKS_MARKER = "taskscope_leaks"
+_OURS: Final = (MARKER, LEAKS_MARKER)
 
 
 class Settings(NamedTuple):
@@ -68,6 +69,10 @@ class SettingsOfSession:
         """
         if self._without.are_of(item):
             return self.default
+        markers = _Markers(item)
+        if not markers.are_any_ours():
+            self._without = markers
+            return self.default
         arguments: dict[str, Any] = {}
         for mark in item.iter_markers(MARKER):
             if mark.args == (False,) and not mark.kwargs:
@@ -78,11 +83,7 @@ class SettingsOfSession:
                     f"{item.nodeid}: taskscope({given}): the marker takes False, or keyword arguments"
                 )
             arguments = {**mark.kwargs, **arguments}
-        if arguments:
-            return self._with(arguments, item)
-        if item.get_closest_marker(LEAKS_MARKER) is None:
-            self._without = _Markers(item)
-        return self.default
+        return self._with(arguments, item) if arguments else self.default
 
     def expected_leaks(self, item: pytest.Item) -> Expected | None:
         """What the markers of a test say of leaks that it is to have, None where they say nothing.
@@ -115,6 +116,9 @@ class _Markers:
         self._node = node
         self._lists = [] if node is None else [each.own_markers for each in node.listchain()[::-1]]
         self._all = [*chain.from_iterable(self._lists)]
+
+    def are_any_ours(self) -> bool:
+        return any(mark.name in _OURS for mark in self._all)
 
     def are_of(self, node: pytest.Item) -> bool:
         """Whether they are a test's still: fixtures can add some, to a test or round it."""
