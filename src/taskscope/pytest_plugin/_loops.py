@@ -43,7 +43,7 @@ class Loops:
         self._closes = closes
         self._wrap_main = wrap_main
         self._held: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
-        # The one of these that was asked after last: it is asked for again and again, and a weak set is slow.
+        # The last of these: it is asked for again and again, and a weak set is slow.
         self._last_held: Callable[[], asyncio.AbstractEventLoop | None] = _nothing
         # Answers on all loops for what is spawned when whoever spawns it has been judged.
         self._owner = Owner("event loop", "loop", settings, Loops.hold)
@@ -56,7 +56,7 @@ class Loops:
 
     def hold(self, loop: asyncio.AbstractEventLoop) -> None:
         """Sees what is spawned on a loop from now on, until it is closed."""
-        if self._last_held() is loop or loop in self._held or loop.is_closed():
+        if loop in self._held or loop.is_closed():
             return
         tracking_of(loop).acquire()
         self._held.add(loop)
@@ -174,11 +174,13 @@ class Loops:
         code_of_run = getattr(runners.Runner.run, "__code__", None)
 
         @functools.wraps(original)
-        def lazy_init(runner: asyncio.Runner) -> None:
+        def lazy_init(runner: Any) -> None:
             __tracebackhide__ = True
             original(runner)
             if sys._getframe(1).f_code is code_of_run:  # pyright: ignore[reportPrivateUsage]
-                self.hold(runner.get_loop())
+                loop = runner._loop  # `get_loop` would come here again
+                if self._last_held() is not loop:
+                    self.hold(loop)
 
         return lazy_init
 
@@ -215,7 +217,7 @@ class Loops:
         def check_running(loop: asyncio.AbstractEventLoop) -> None:
             __tracebackhide__ = True
             original(loop)
-            if tag.get(None) is not None:
+            if self._last_held() is not loop and tag.get(None) is not None:
                 self.hold(loop)  # one that a test or fixture has made for itself
 
         return check_running
@@ -226,8 +228,10 @@ class Loops:
         @functools.wraps(original)
         def set_coroutine_origin_tracking(loop: asyncio.AbstractEventLoop, enabled: Any) -> None:
             original(loop, enabled)
+            if enabled:
+                return
             table = tag.get(None)
-            if table is not None and not enabled:
+            if table is not None and table.rows:
                 table.let_ended_go()
 
         return set_coroutine_origin_tracking
