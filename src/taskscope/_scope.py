@@ -161,8 +161,7 @@ class TaskScope:
     @classmethod
     def _to_hold(cls, backend: Backend, policy: Policy, name: str) -> TaskScope:
         """An open one that has no body and is never judged: whoever opens it takes its tasks out of it again."""
-        scope = cls.__new__(cls)
-        scope._set_up(name, policy, _NOWHERE)
+        scope = cls._of(policy, name, _NOWHERE)
         scope._table.backend = backend
         scope._state = "open"
         return scope

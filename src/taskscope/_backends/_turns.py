@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from asyncio import base_events
 from collections.abc import Callable
 from contextvars import Context
 from operator import methodcaller
 from typing import Any, Final, final
 
 from taskscope._diagnosis.awaitables import fields
+from taskscope._diagnosis.later import has_turns_of_asyncio
 from taskscope._diagnosis.opaque import class_of
 from taskscope._table import AnyTask, TaskTable
 
 # What asyncio's own loops call in each turn, before any code of a user's runs there.
 _HOOK: Final = "_process_events"
-_TURN: Final = "_run_once"
 
 _is_done: Final[Callable[[AnyTask], bool]] = methodcaller("done")
 
@@ -52,7 +51,7 @@ class Turns:
 
     def _start(self) -> bool:
         loop: Any = self._loop()
-        if not _is_asyncios(loop):
+        if not has_turns_of_asyncio(loop) or _HOOK in fields(loop):
             return False
 
         def process_events(events: Any) -> None:
@@ -74,13 +73,6 @@ class Turns:
                 Context().run(table.let_ended_go)  # as a callback: what a finalizer spawns then is nobody's
         if not self._tables:
             self.stop()
-
-
-def _is_asyncios(loop: Any) -> bool:
-    """Whether its turns are asyncio's, and nobody has put anything of his own into them."""
-    turn: Any = getattr(getattr(class_of(loop), _TURN, None), "__code__", None)
-    own = fields(loop)
-    return turn is not None and turn.co_filename == base_events.__file__ and _TURN not in own and _HOOK not in own
 
 
 def _is_any_done(tasks: list[AnyTask]) -> bool:

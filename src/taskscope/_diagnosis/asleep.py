@@ -6,14 +6,13 @@ import asyncio
 import selectors
 import signal
 import sys
-from asyncio import base_events
 from types import FrameType
 from typing import Any, Final
 
 from taskscope._diagnosis.alive_on_loop import callers, other_threads
 from taskscope._diagnosis.awaitables import fields
 from taskscope._diagnosis.code_ahead import module_in
-from taskscope._diagnosis.later import goes_by_real_time
+from taskscope._diagnosis.later import goes_by_real_time, has_turns_of_asyncio
 from taskscope._diagnosis.opaque import class_of
 
 _LOOP: Final[type[Any]] = asyncio.SelectorEventLoop
@@ -22,9 +21,6 @@ _SELECTORS: Final = frozenset({selectors.DefaultSelector, selectors.SelectSelect
 # Not that of `os`, in whose place blockbuster has one that raises on a loop.
 _stat: Final = getattr(sys.modules.get("posix"), "stat", None) if sys.platform == "linux" else None
 _THREADS: Final = "/proc/self/task"
-
-# What makes a loop another one: a test's own, or that of a plugin which has time pass at once.
-_STEP: Final = "_run_once"
 
 
 def is_asleep_for(loop: asyncio.AbstractEventLoop, seconds: float) -> bool:
@@ -35,7 +31,7 @@ def is_asleep_for(loop: asyncio.AbstractEventLoop, seconds: float) -> bool:
 
     To be asked by a callback of the loop, while whoever wants to know is suspended.
     """
-    if class_of(loop) is not _LOOP or not goes_by_real_time(loop) or _is_replaced(loop):
+    if class_of(loop) is not _LOOP or not goes_by_real_time(loop) or not has_turns_of_asyncio(loop):
         return False
     own = fields(loop)
     return (
@@ -46,12 +42,6 @@ def is_asleep_for(loop: asyncio.AbstractEventLoop, seconds: float) -> bool:
         and _is_alone()
         and not 0.0 < signal.getitimer(signal.ITIMER_REAL)[0] <= seconds
     )
-
-
-def _is_replaced(loop: asyncio.AbstractEventLoop) -> bool:
-    step: Any = vars(base_events.BaseEventLoop)[_STEP]
-    code = getattr(step, "__code__", None)
-    return _STEP in vars(loop) or code is None or code.co_filename != base_events.__file__
 
 
 def _has_no_timer_before(own: dict[str, Any], when: float) -> bool:

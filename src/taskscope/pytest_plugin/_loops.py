@@ -56,7 +56,7 @@ class Loops:
 
     def hold(self, loop: asyncio.AbstractEventLoop) -> None:
         """Sees what is spawned on a loop from now on, until it is closed."""
-        if loop in self._held or loop.is_closed():
+        if self._last_held() is loop or loop in self._held or loop.is_closed():
             return
         tracking_of(loop).acquire()
         self._held.add(loop)
@@ -178,9 +178,7 @@ class Loops:
             __tracebackhide__ = True
             original(runner)
             if sys._getframe(1).f_code is code_of_run:  # pyright: ignore[reportPrivateUsage]
-                loop = runner._loop  # `get_loop` would come here again
-                if self._last_held() is not loop:
-                    self.hold(loop)
+                self.hold(runner._loop)  # `get_loop` would come here again
 
         return lazy_init
 
@@ -217,7 +215,7 @@ class Loops:
         def check_running(loop: asyncio.AbstractEventLoop) -> None:
             __tracebackhide__ = True
             original(loop)
-            if self._last_held() is not loop and tag.get(None) is not None:
+            if tag.get(None) is not None:
                 self.hold(loop)  # one that a test or fixture has made for itself
 
         return check_running

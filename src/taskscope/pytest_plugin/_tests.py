@@ -7,6 +7,7 @@ import functools
 import threading
 import unittest
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, final
 
 import pytest
@@ -75,7 +76,7 @@ class TestRun:
         self._others = others
         self._fixtures = fixtures
         self._tell = tell
-        self._undo: list[Callable[[], object]] = []
+        self._undo = ExitStack()
         self._function: Any = item.obj
         self._case = item.instance if isinstance(item.instance, unittest.TestCase) else None
         self._has_own_loop = isinstance(self._case, unittest.IsolatedAsyncioTestCase)
@@ -118,7 +119,7 @@ class TestRun:
             self._judge()
             self.owner.let_go()
         finally:
-            self._take_back()
+            self._undo.close()
             # It leads back here, and would leave the test's instance to the garbage collector.
             vars(self).pop("_policy", None)
 
@@ -212,35 +213,23 @@ class TestRun:
         except BaseException:
             vars(self.item)["_excinfo"] = [pytest.ExceptionInfo.from_current()]
 
-    def _take_back(self) -> None:
-        """Undoes what was done last first, each whatever another raises."""
-        if not self._undo:
-            return
-        undo = self._undo.pop()
-        try:
-            undo()
-        finally:
-            self._take_back()
-
     def _put_in_place(self, function: CoroutineFunction) -> None:
         """Has the test run another function."""
         item: Any = self.item
         if self._case is None:
-            original = item.obj
-            # No partial: that could be anybody's, who might wake with what the test has.
-            self._undo.append(lambda: setattr(item, "obj", original))
+            self._undo.callback(setattr, item, "obj", item.obj)
             item.obj = function
             return
         # unittest takes the method from the test case, where it is not of its own
         name = item.originalname or item.name
         setattr(self._case, name, function)
-        self._undo.append(lambda: delattr(self._case, name))
+        self._undo.callback(delattr, self._case, name)
 
     def _put_in_examples(
         self, handle: Any, function: Any, begin: Callable[[], None], end: Callable[[], None], *, is_async: bool
     ) -> None:
         """The same for a property test, of which each example runs another one."""
-        self._undo.append(lambda: setattr(handle, "inner_test", function))
+        self._undo.callback(setattr, handle, "inner_test", function)
         if is_async:
             handle.inner_test = async_example(self._in_scope(function), begin, end, self.time)
         elif self._is_sync:
@@ -266,13 +255,13 @@ class TestRun:
         if self._is_sync or self._has_own_loop:  # others run nothing that is asked whose it is
             self._threads_before.update(thread.ident for thread in threading.enumerate())
         if self._is_sync:
-            self._undo.append(self._loops.patch_runner())
-            self._undo.append(self._loops.patch_trio())
+            self._undo.callback(self._loops.patch_runner())
+            self._undo.callback(self._loops.patch_trio())
             self.owner.begin_search_outside()
         elif self._has_own_loop and self.settings.policy.find is not TASKS_ONLY:
-            self._undo.append(self._loops.patch_runner())
+            self._undo.callback(self._loops.patch_runner())
         token = put_tag(self.owner if self._is_sync or self._has_own_loop else None)
-        self._undo.append(lambda: take_tag_back(token))
+        self._undo.callback(take_tag_back, token)
 
     def _in_scope(self, function: CoroutineFunction) -> CoroutineFunction:
         def scope_of(values: Mapping[str, Any]) -> tuple[TaskScope, TaskTable | None]:
