@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from asyncio import base_events
 from collections.abc import Callable
 from contextvars import Context
 from operator import methodcaller
 from typing import Any, Final, final
 
 from taskscope._diagnosis.awaitables import fields
-from taskscope._diagnosis.later import has_turns_of_asyncio
 from taskscope._diagnosis.opaque import class_of
 from taskscope._table import AnyTask, TaskTable
 
 # What asyncio's own loops call in each turn, before any code of a user's runs there.
 _HOOK: Final = "_process_events"
+_TURN: Final = "_run_once"
 
 _is_done: Final[Callable[[AnyTask], bool]] = methodcaller("done")
 
@@ -80,3 +81,9 @@ def _is_any_done(tasks: list[AnyTask]) -> bool:
         return any(map(_is_done, tasks))
     except Exception:  # of a class of a user's, and this is no place to raise
         return False
+
+
+def has_turns_of_asyncio(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether its turns are asyncio's own, and not a test's, or a plugin's which has time pass at once."""
+    turn: Any = getattr(getattr(class_of(loop), _TURN, None), "__code__", None)
+    return turn is not None and turn.co_filename == base_events.__file__ and _TURN not in fields(loop)

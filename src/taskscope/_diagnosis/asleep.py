@@ -9,10 +9,11 @@ import sys
 from types import FrameType
 from typing import Any, Final
 
+from taskscope._backends._turns import has_turns_of_asyncio
 from taskscope._diagnosis.alive_on_loop import callers, other_threads
 from taskscope._diagnosis.awaitables import fields
 from taskscope._diagnosis.code_ahead import module_in
-from taskscope._diagnosis.later import goes_by_real_time, has_turns_of_asyncio
+from taskscope._diagnosis.later import goes_by_real_time
 from taskscope._diagnosis.opaque import class_of
 
 _LOOP: Final[type[Any]] = asyncio.SelectorEventLoop

@@ -10,14 +10,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
-from taskscope._diagnosis.awaitables import field_of, fields
+from taskscope._diagnosis.awaitables import field_of
 from taskscope._diagnosis.opaque import class_of
 
 # As they were before any test could put something else in their place.
 _LOOP_TIME: Final = base_events.BaseEventLoop.time
 _MONOTONIC: Final = time.monotonic
-
-_TURN: Final = "_run_once"
 
 
 def timers_later(loop: asyncio.AbstractEventLoop, seconds: float) -> Mapping[int, int]:
@@ -44,9 +42,3 @@ def goes_by_real_time(loop: asyncio.AbstractEventLoop) -> bool:
     is_own = type(loop).time is not _LOOP_TIME or "time" in getattr(loop, "__dict__", ())
     is_patched = vars(base_events).get("time") is not time or time.monotonic is not _MONOTONIC
     return not is_own and not is_patched and loop.time() != loop.time()
-
-
-def has_turns_of_asyncio(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether its turns are asyncio's own, and not a test's, or a plugin's which has time pass at once."""
-    turn: Any = getattr(getattr(class_of(loop), _TURN, None), "__code__", None)
-    return turn is not None and turn.co_filename == base_events.__file__ and _TURN not in fields(loop)
