@@ -20,7 +20,7 @@ def state():
     trio = sys.modules.get("trio")
     return {
         "run": asyncio.Runner.run.__module__,
-        "close": asyncio.Runner.close.__module__,
+        "close": [asyncio.Runner.close.__module__, asyncio.runners._cancel_all_tasks.__module__],
         "asyncio": asyncio.Runner.run.__code__.co_filename,
         "loop": [asyncio.BaseEventLoop.run_until_complete.__code__.co_filename,
                  asyncio.BaseEventLoop.run_forever.__code__.co_filename],

@@ -113,6 +113,17 @@ class LoopTracking:
         # Otherwise somebody has wrapped or replaced ours. Theirs stays; ours, if theirs still calls it, finds no scope
         # open and passes everything through.
 
+    def step_aside(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Has the loop make tasks without us until `step_back`. False where others count on what makes them now."""
+        if self._plain is None or self.root is not None or loop.get_task_factory() is not self._plain:
+            return False
+        loop.set_task_factory(None)
+        return True
+
+    def step_back(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self.users and loop.get_task_factory() is None:
+            loop.set_task_factory(self._plain)
+
     def is_on_loop(self) -> bool:
         """Whether tasks are made with our factory, directly or through a factory that calls ours."""
         current = self._require_loop().get_task_factory()

@@ -9,12 +9,13 @@ import weakref
 from asyncio import base_events, runners
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, final
+from typing import Any, Final, final
 
 from taskscope._backends import _asyncio
-from taskscope._backends._factory import tracking_of
+from taskscope._backends._factory import LoopTracking, tracking_of
 from taskscope._backends._here import backend_here, trio_run
 from taskscope._backends._ownership import running_loop
+from taskscope._diagnosis.opaque import class_of
 from taskscope._table import TaskTable, tag
 from taskscope.pytest_plugin._functions import leads_to_coroutine_function
 from taskscope.pytest_plugin._owners import Owner
@@ -22,6 +23,11 @@ from taskscope.pytest_plugin._settings import Settings
 
 Main = Callable[..., Coroutine[Any, Any, Any]]
 """What makes the coroutine of a main task."""
+
+# The classes of loops that a Runner makes, all of which are run as asyncio runs them.
+_OF_ASYNCIO: Final = frozenset({asyncio.SelectorEventLoop, getattr(asyncio, "ProactorEventLoop", None)})
+
+_CHECK: Final = "_check_running"
 
 
 @final
@@ -49,6 +55,11 @@ class Loops:
         self._owner = Owner("event loop", "loop", settings, Loops.hold)
         # What loops had as an attribute of their own before ours came in its place.
         self._own_closes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
+        # Those that make a main task without us just now.
+        self._aside: dict[asyncio.AbstractEventLoop, LoopTracking] = {}
+        # Those of Runners that are being closed.
+        self._closing: set[asyncio.AbstractEventLoop] = set()
+        self._check_running: Any = None
         self._runs: weakref.WeakSet[Any] = weakref.WeakSet()
         self._originals: list[tuple[Any, str, Any]] = []
         # What is put in a place for one test is kept for the next one.
@@ -95,10 +106,11 @@ class Loops:
         Not at the methods that run a loop: in debug mode asyncio notes the stack of every future, with the line of
         every frame that is there.
         """
-        self._replace(runners.Runner, "close", self._closing_first)
+        self._replace(runners, "_cancel_all_tasks", self._closing_first)
         self._replace(runners.Runner, "_lazy_init", self._holding_when_run)
         # Of uvloop's loops, which are in C, those are seen that a Runner or a fixture has made.
-        self._replace(base_events.BaseEventLoop, "_check_running", self._holding_own_loop_first)
+        self._replace(base_events.BaseEventLoop, _CHECK, self._holding_own_loop_first)
+        self._check_running = getattr(base_events.BaseEventLoop, _CHECK)
         self._replace(base_events.BaseEventLoop, "_set_coroutine_origin_tracking", self._letting_go_last)
 
     def patch_runner(self) -> Callable[[], None]:
@@ -126,12 +138,16 @@ class Loops:
     def let_go_of_all(self) -> None:
         for loop in list(self._held):
             self._let_go(loop)
+        self._aside.clear()
+        self._closing.clear()
 
     def _let_go(self, loop: asyncio.AbstractEventLoop) -> None:
         self._tell_of_closing(loop)
         if loop not in self._held:
             return
         self._held.discard(loop)
+        self._closing.discard(loop)
+        self._aside.pop(loop, None)
         self._last_held = _nothing
         tracking_of(loop).release()
         own = self._own_closes.pop(loop, None)
@@ -160,14 +176,18 @@ class Loops:
         self._originals.append((where, name, getattr(where, name)))
         setattr(where, name, ours)
 
-    def _closing_first(self, original: Callable[[asyncio.Runner], None]) -> Callable[[asyncio.Runner], None]:
-        @functools.wraps(original)
-        def close(runner: asyncio.Runner) -> None:
-            __tracebackhide__ = True
-            self._tell_of_closing(getattr(runner, "_loop", None))
-            original(runner)
+    def _closing_first(self, original: Callable[..., None]) -> Callable[..., None]:
+        """For what a Runner calls first when it is closed. A wrapper of its `close` would be on stacks noted later."""
 
-        return close
+        @functools.wraps(original)
+        def cancel_all_tasks(loop: asyncio.AbstractEventLoop) -> None:
+            __tracebackhide__ = True
+            self._tell_of_closing(loop)
+            original(loop)
+            if loop in self._held:
+                self._closing.add(loop)
+
+        return cancel_all_tasks
 
     def _holding_when_run(self, original: Callable[[asyncio.Runner], None]) -> Callable[[asyncio.Runner], None]:
         """For what makes a runner's loop: its `run` calls it first, and others who do may put a factory there yet."""
@@ -177,8 +197,16 @@ class Loops:
         def lazy_init(runner: Any) -> None:
             __tracebackhide__ = True
             original(runner)
-            if sys._getframe(1).f_code is code_of_run:  # pyright: ignore[reportPrivateUsage]
-                self.hold(runner._loop)  # `get_loop` would come here again
+            caller = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+            if caller.f_code is not code_of_run:
+                return
+            loop = runner._loop  # `get_loop` would come here again
+            self.hold(loop)
+            given = caller.f_locals.get("context")
+            context = runner._context if given is None else given
+            # In another's context, what the main task spawns is known for its owner's only by the main task.
+            if context.get(tag) is tag.get(None):
+                self._step_aside(loop)
 
         return lazy_init
 
@@ -215,10 +243,28 @@ class Loops:
         def check_running(loop: asyncio.AbstractEventLoop) -> None:
             __tracebackhide__ = True
             original(loop)
-            if tag.get(None) is not None:
+            if self._last_held() is not loop and tag.get(None) is not None:
                 self.hold(loop)  # one that a test or fixture has made for itself
+            tracking = self._aside.pop(loop, None)
+            if tracking is not None:
+                tracking.step_back(loop)
+            elif loop in self._closing:
+                self._step_aside(loop)
 
         return check_running
+
+    def _step_aside(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Has a loop make a main task of a Runner's without us: what comes before the loop is run.
+
+        The Runner waits for it, and cancels it when interrupted: it is nobody's leak. And in debug mode asyncio notes
+        the whole stack for each task, where a frame of ours costs more than all else that we do for it.
+        """
+        kind = class_of(loop)
+        if kind not in _OF_ASYNCIO or getattr(kind, _CHECK) is not self._check_running or self._last_held() is not loop:
+            return
+        tracking = tracking_of(loop)
+        if tracking.step_aside(loop):
+            self._aside[loop] = tracking
 
     def _letting_go_last(self, original: Callable[..., None]) -> Callable[..., None]:
         """For what asyncio calls, with False, when it has run a loop."""

@@ -8,6 +8,7 @@ import threading
 import unittest
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import ExitStack
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, final
 
 import pytest
@@ -163,11 +164,7 @@ class TestRun:
         async def on_loop(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
             self.owner.begin_search()
-            token = put_tag(self.owner)  # its `asyncSetUp`, which runs in a context that was made before
-            try:
-                return await main(*args, **kwargs)
-            finally:
-                take_tag_back(token)
+            return await main(*args, **kwargs)
 
         return on_loop
 
@@ -262,6 +259,10 @@ class TestRun:
             self._undo.callback(self._loops.patch_runner())
         token = put_tag(self.owner if self._is_sync or self._has_own_loop else None)
         self._undo.callback(take_tag_back, token)
+        # In it unittest runs all that the case has. It was made before.
+        context: Context | None = vars(self._case).get("_asyncioTestContext") if self._has_own_loop else None
+        if context is not None:
+            self._undo.callback(context.run, take_tag_back, context.run(put_tag, self.owner))
 
     def _in_scope(self, function: CoroutineFunction) -> CoroutineFunction:
         def scope_of(values: Mapping[str, Any]) -> tuple[TaskScope, TaskTable | None]:
