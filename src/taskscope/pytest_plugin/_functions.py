@@ -10,6 +10,8 @@ from typing import Any, Final
 # returns a coroutine.
 _SAYS_NOTHING: Final = frozenset({"pytestmark"})
 
+_OF_PARAMETERS: Final = "get_direct_param_fixture_func"
+
 
 def is_coroutine_function(function: Any) -> bool:
     """As `inspect.iscoroutinefunction` has it."""
@@ -26,6 +28,11 @@ def is_surely_sync(function: Any) -> bool:
         and not function.__code__.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR)
         and (not function.__dict__ or function.__dict__.keys() <= _SAYS_NOTHING)
     )
+
+
+def is_of_parameter(function: Any) -> bool:
+    """Whether it is that of the fixture which pytest makes for a test's parameter: what it returns was there before."""
+    return type(function) is types.FunctionType and function.__name__ == _OF_PARAMETERS
 
 
 def leads_to_coroutine_function(function: Any) -> bool:

@@ -6,7 +6,7 @@ import os
 import traceback
 import warnings
 from dataclasses import dataclass, field, replace
-from typing import Any, cast, final
+from typing import cast, final
 
 import pytest
 
@@ -18,6 +18,7 @@ from taskscope.pytest_plugin._owners import Owner
 from taskscope.pytest_plugin._tests import TestRun
 
 TITLE = "taskscope"
+REPORTS = "taskscope-reports"
 
 _OUTCOMES = {"raise": "failed", "warn": "warned", "log": "logged", "ignore": "ignored", "summary": "told"}
 
@@ -67,6 +68,7 @@ class Outcomes:
         # What was found outside of any test's setup, call and teardown, or in one that was interrupted.
         self.left_over: list[Finding] = []
         self._worker: str | None = getattr(config, "workerinput", {}).get("workerid")
+        self._plugins = config.pluginmanager
         self._collected: list[tuple[Owner, Report]] = []
         self._of_phase: list[Finding] = []
 
@@ -126,18 +128,10 @@ class Outcomes:
             (owner, report) for owner, report in self._collected if owner is not run.owner or id(report) in kept
         ]
 
-    def attach(self, item: pytest.Item, report: pytest.TestReport) -> None:
-        """Has a test's report carry what was found in it, to wherever it is read."""
-        if not self._of_phase:
-            return
-        vars(report)["taskscope"] = [finding.to_dict() for finding in self._of_phase]
-        for finding in self._of_phase:
-            if report.failed and finding.text in report.longreprtext:
-                continue
-            report.user_properties.append((TITLE, finding.text))
-            if report.when != "teardown":
-                item.user_properties.append((TITLE, finding.text))  # JUnit's XML has those of the teardown
-        self._of_phase.clear()
+    def take_of_phase(self) -> list[Finding]:
+        """What was found in the phase that has ended."""
+        found, self._of_phase = self._of_phase, []
+        return found
 
     def finish(self) -> None:
         """The end of the session: what was found since the last test, or in one that was interrupted."""
@@ -152,6 +146,10 @@ class Outcomes:
 
     def _finish_phase(self, item: pytest.Item, when: str, run: TestRun | None) -> Told:
         """Acts on all that was collected."""
+        if not self._plugins.has_plugin(REPORTS):
+            from taskscope.pytest_plugin._reports import Reports
+
+            self._plugins.register(Reports(self), REPORTS)
         collected, self._collected = self._collected, []
         told = Told()
         if run is not None and run.ended_early is not None:
@@ -234,13 +232,6 @@ class _Phase:
             self._outcomes.end_phase(self._item, self._when, self._run)
         else:
             self._outcomes.end_failed_phase(self._item, self._when, self._run, error)
-
-
-def leave_out_advice(report: pytest.TestReport) -> None:
-    """Takes off what pytest says below a failure without a traceback: how to see one, which here would be ours."""
-    traceback: Any = getattr(report.longrepr, "reprtraceback", None)
-    if traceback is not None:
-        traceback.extraline = None
 
 
 def _sort_of(report: Report) -> object:

@@ -18,10 +18,10 @@ from taskscope.pytest_plugin._claims import ClaimsOf
 from taskscope.pytest_plugin._collector import LettingGo
 from taskscope.pytest_plugin._finalizers import Finalizers
 from taskscope.pytest_plugin._fixtures import Judge, with_steps
-from taskscope.pytest_plugin._functions import is_surely_sync
+from taskscope.pytest_plugin._functions import is_of_parameter, is_surely_sync
 from taskscope.pytest_plugin._judging import judge_from_outside, judge_on
 from taskscope.pytest_plugin._loops import Loops, Main
-from taskscope.pytest_plugin._outcome import Leaked, Outcomes, leave_out_advice
+from taskscope.pytest_plugin._outcome import Outcomes
 from taskscope.pytest_plugin._owners import Owner, name_of_fixture, put_tag, take_tag_back
 from taskscope.pytest_plugin._settings import SettingsOfSession
 from taskscope.pytest_plugin._tests import TestRun
@@ -80,9 +80,9 @@ class Enforcement:
         __tracebackhide__ = True
         node = request.node
         settings = self._settings.of(node)
-        if settings is None:
-            return (yield)
         function = fixturedef.func
+        if settings is None or is_of_parameter(function):
+            return (yield)
         owner = Owner(name_of_fixture(fixturedef.argname), "fixture", settings, function)
         owner.function = function
         owner.node = node
@@ -163,14 +163,6 @@ class Enforcement:
                     run.end()
                 finally:
                     self._run = None
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item, call: Any) -> Generator[None, Any, Any]:
-        report = yield
-        if call.excinfo is not None and isinstance(call.excinfo.value, Leaked):
-            leave_out_advice(report)
-        self.outcomes.attach(item, report)
-        return report
 
     # Inside of pytest-xdist's, which sends all that a worker has found.
     @pytest.hookimpl(wrapper=True, trylast=True)
