@@ -7,7 +7,8 @@ The suites come from their source distributions and are run in two ways: plainly
 `compare.Comparison` says how what fails without being our fault is told apart.
 
 What the plugin finds is listed by the place where the tasks were spawned, with the tests that have left them. That, and
-the time, of the fastest of some rounds, is told and not judged. `--find` has it look for more than tasks.
+the time, is told and not judged: of each test's call the fastest of some rounds, and of the processes, which take turns
+in who comes first, the median of the rounds' ratios. `--find` has it look for more than tasks.
 
 Exit code: 0, or 1 when a test regressed, or 2 when the comparison cannot be made.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -53,7 +55,7 @@ def _run(library: Library, folder: Path, arguments: argparse.Namespace) -> int:
     report.unlink(missing_ok=True)
     runner = Runner(1, library.runner(place, report, arguments.find))
     pairs = [(mode, module) for module in suite.modules for mode in ("plain", WITH_US)]
-    rounds: list[Runs] = [runner.run(pairs) for _ in range(arguments.rounds)]
+    rounds: list[Runs] = [runner.run(pairs[:: -1 if number % 2 else 1]) for number in range(arguments.rounds)]
     runs = rounds[0]
     plain = outcomes_of("plain", runs)
     if len(plain) <= 1 or not report.exists():  # the process counts as a test
@@ -76,10 +78,11 @@ def _run(library: Library, folder: Path, arguments: argparse.Namespace) -> int:
 
 def _times(rounds: Sequence[Runs]) -> str:
     ours, plain = seconds_of_tests(WITH_US, "plain", rounds), seconds_of_tests("plain", WITH_US, rounds)
-    whole_ours, whole_plain = (min(_seconds(mode, runs) for runs in rounds) for mode in (WITH_US, "plain"))
+    ratios = [_seconds(WITH_US, runs) / _seconds("plain", runs) for runs in rounds]
+    whole = min(_seconds("plain", runs) for runs in rounds)
     return (
-        f"time with us / without: {ours / plain:.3f} the tests, {whole_ours / whole_plain:.3f} the process"
-        f" of {whole_plain:.1f} s ({len(rounds)} rounds)"
+        f"time with us / without: {ours / plain:.3f} the tests, {statistics.median(ratios):.3f}"
+        f" ({min(ratios):.3f} .. {max(ratios):.3f}) the process of {whole:.1f} s ({len(rounds)} rounds)"
     )
 
 
