@@ -108,7 +108,6 @@ STACKS = """
     import asyncio
     import os
     import unittest
-    import weakref
 
     import taskscope
 

@@ -138,8 +138,6 @@ class Loops:
     def let_go_of_all(self) -> None:
         for loop in list(self._held):
             self._let_go(loop)
-        self._aside.clear()
-        self._closing.clear()
 
     def _let_go(self, loop: asyncio.AbstractEventLoop) -> None:
         self._tell_of_closing(loop)

@@ -135,8 +135,7 @@ class Outcomes:
 
     def finish(self) -> None:
         """The end of the session: what was found since the last test, or in one that was interrupted."""
-        self.left_over += self._of_phase
-        self._of_phase.clear()
+        self.left_over += self.take_of_phase()
         for owner, report in self._collected:
             self.left_over += self._judged(owner, report, "", "end", None)
         self._collected.clear()

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import re
 import unittest
-from contextvars import Token
+from contextvars import Context, Token
 from types import CodeType
 from typing import Any, Final, final
 
@@ -148,9 +148,12 @@ class Owner:
         pending = table.pending()
         if self.case is None or not pending:
             return pending
-        # unittest runs the methods of a test case in the case's own context, and ends them itself.
-        context = vars(self.case).get("_asyncioTestContext")
+        context = self.case_context()  # what unittest runs in it, it ends itself
         return [task for task in pending if context is None or task_context(task) is not context]
+
+    def case_context(self) -> Context | None:
+        """That in which unittest runs all that a test case has, made with the case. None of anything else."""
+        return None if self.case is None else vars(self.case).get("_asyncioTestContext")
 
     def pending_on(self, loop: asyncio.AbstractEventLoop) -> list[AnyTask]:
         pending = [task for task in self.pending_on_asyncio() if task.get_loop() is loop]

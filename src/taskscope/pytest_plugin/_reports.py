@@ -1,4 +1,4 @@
-"""Has pytest's reports of tests carry what was found in them. With the first finding it is registered as a plugin."""
+"""Has pytest's reports of tests carry what was found in them. A plugin of its own, registered when first needed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from taskscope.pytest_plugin._outcome import TITLE, Leaked, Outcomes
 
 @final
 class Reports:
-    """A hook that pytest calls three times for each test: most runs have no use for it."""
+    """Registered with the first phase that fails or has anything to tell: pytest calls it three times for each test."""
 
     def __init__(self, outcomes: Outcomes) -> None:
         self._outcomes = outcomes

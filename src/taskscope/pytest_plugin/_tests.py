@@ -8,7 +8,6 @@ import threading
 import unittest
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import ExitStack
-from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, final
 
 import pytest
@@ -259,9 +258,8 @@ class TestRun:
             self._undo.callback(self._loops.patch_runner())
         token = put_tag(self.owner if self._is_sync or self._has_own_loop else None)
         self._undo.callback(take_tag_back, token)
-        # In it unittest runs all that the case has. It was made before.
-        context: Context | None = vars(self._case).get("_asyncioTestContext") if self._has_own_loop else None
-        if context is not None:
+        context = self.owner.case_context()
+        if context is not None:  # it was made before, without the tag
             self._undo.callback(context.run, take_tag_back, context.run(put_tag, self.owner))
 
     def _in_scope(self, function: CoroutineFunction) -> CoroutineFunction:
