@@ -343,3 +343,29 @@ def test_nothing_is_walked_as_long_as_nothing_is_pending(tmp_path: Path) -> None
     )
     assert run.outcomes() == {"test_clean": "passed", "test_leak": "failed"}, run.output
     assert "there was a walk" in run.phase("test_leak").text
+
+
+def test_what_only_a_parameter_leads_to_is_the_tests(tmp_path: Path) -> None:
+    tests = """
+        import asyncio
+        import pytest
+
+        class Box:
+            pass
+
+        @pytest.mark.parametrize("box", [Box()], ids=["box"])
+        async def test_leak(box):
+            box.task = asyncio.create_task(asyncio.Event().wait())
+
+        @pytest.mark.parametrize("box", [Box()], ids=["box"])
+        async def test_clean(box):
+            box.task = asyncio.create_task(asyncio.sleep(0))
+            await box.task
+        """
+    run = run_pytest(
+        tmp_path,
+        {"test_it.py": tests},
+        plugins=("pytest_asyncio.plugin",),
+        ini="taskscope = true\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function",
+    )
+    assert run.outcomes() == {"test_leak[box]": "failed", "test_clean[box]": "passed"}, run.output
