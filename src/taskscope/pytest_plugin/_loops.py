@@ -84,6 +84,11 @@ class Loops:
         with suppress(AttributeError):
             loop.close = close  # type: ignore[method-assign]
 
+    @property
+    def heir(self) -> TaskTable:
+        """Who answers on asyncio's loops for what is spawned in a context of somebody who has been judged."""
+        return self._owner.table_on(_asyncio)
+
     def hold_running(self) -> TaskTable | None:
         """The same for the loop, or the run of Trio's, that runs now.
 
@@ -93,7 +98,7 @@ class Loops:
         if backend is _asyncio:
             loop = running_loop()
             self.hold(loop)
-            return self._owner.table_on(_asyncio)
+            return self.heir
         tracking = backend.running_tracking()
         if tracking not in self._runs:
             tracking.acquire()  # and never released: the run ends

@@ -7,6 +7,7 @@ import functools
 import re
 import unittest
 from contextvars import Context, Token
+from sys import getrefcount
 from types import CodeType
 from typing import Any, Final, final
 
@@ -64,6 +65,9 @@ class Owner:
         self._value: object = None
         self._searches: Searches | None = None
         self._holding: dict[str, TaskScope] = {}
+        # Its scope on asyncio with the table, and how many references each had while nobody else knew of them.
+        self._own: tuple[TaskScope, TaskTable] | None = None
+        self._references: list[int] = []
 
     @property
     def searches(self) -> Searches:
@@ -106,7 +110,8 @@ class Owner:
         return scope
 
     def table_on(self, backend: Backend) -> TaskTable:
-        return self.scope_on(backend)._table  # pyright: ignore[reportPrivateUsage]
+        scope = self._holding.get(backend.name) or self.scope_on(backend)
+        return scope._table  # pyright: ignore[reportPrivateUsage]
 
     def begin_search(self) -> None:
         """Begins to see what it starts on the running loop, or in the running Trio, beside tasks."""
@@ -132,6 +137,31 @@ class Owner:
             if scope._table.rows:  # pyright: ignore[reportPrivateUsage]
                 return False
         return self._searches is None or not self._searches.are_any()
+
+    def prepare(self, heir: TaskTable) -> None:
+        """Makes its scope on asyncio, so that `is_unknown` can tell whether anybody else knows of that.
+
+        heir: as in `scope_on`.
+        """
+        self._own = self.scope_on(_asyncio, heir), self.table_on(_asyncio)
+        self._references = [*map(getrefcount, self._own)]
+
+    def is_unknown(self) -> bool:
+        """Whether nothing was ever its own, and no context leads to it, nor anybody who has asked which scope it is.
+
+        False where it was not prepared.
+        """
+        if self._own is None or self._searches is not None or self.is_judged or len(self._holding) > 1:
+            return False
+        # Counted in C alone: how many references the interpreter has itself depends on how it runs the code.
+        return not self._own[1].spawned and [*map(getrefcount, self._own)] == self._references
+
+    def forget(self) -> None:
+        """Makes one that is unknown as it was before it had made anything."""
+        self.values.clear()
+        self._value = self.node = None
+        if self._own is not None:
+            self._own[1].shadowed = None
 
     def is_searched_on(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether it looks for more than tasks on a loop. A look makes nothing that a user's test could count."""

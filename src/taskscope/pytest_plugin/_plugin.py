@@ -18,11 +18,12 @@ from taskscope.pytest_plugin._claims import ClaimsOf
 from taskscope.pytest_plugin._collector import LettingGo
 from taskscope.pytest_plugin._finalizers import Finalizers
 from taskscope.pytest_plugin._fixtures import Judge, with_steps
-from taskscope.pytest_plugin._functions import is_of_parameter, is_surely_sync
+from taskscope.pytest_plugin._functions import is_of_parameter
 from taskscope.pytest_plugin._judging import judge_from_outside, judge_on
+from taskscope.pytest_plugin._known_fixtures import KnownFixture
 from taskscope.pytest_plugin._loops import Loops, Main
 from taskscope.pytest_plugin._outcome import Outcomes
-from taskscope.pytest_plugin._owners import Owner, name_of_fixture, put_tag, take_tag_back
+from taskscope.pytest_plugin._owners import Owner, put_tag, take_tag_back
 from taskscope.pytest_plugin._settings import SettingsOfSession
 from taskscope.pytest_plugin._tests import TestRun
 
@@ -45,8 +46,8 @@ class Enforcement:
         # The fixtures that are set up, in that order.
         self._fixtures: dict[Any, Owner] = {}
         self._finalizers = Finalizers(settings)
-        # The functions of fixtures that are no plain ones, each with what is run in its place.
-        self._with_steps_of: dict[Any, tuple[Any, Any]] = {}
+        # By their definitions, all that have ever been set up.
+        self._known: dict[Any, KnownFixture] = {}
         self._run: TestRun | None = None
         # What a test may put something else in the place of is bound while it is as it was.
         importlib.import_module("taskscope._diagnosis.collector")
@@ -78,16 +79,18 @@ class Enforcement:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Generator[None, Any, Any]:
         __tracebackhide__ = True
+        function = fixturedef.func
+        known = self._known.get(fixturedef)
+        if known is None or known.function is not function:
+            if is_of_parameter(function):
+                return (yield)
+            known = self._known[fixturedef] = KnownFixture(fixturedef, self._loops.heir)
         node = request.node
         settings = self._settings.of(node)
-        function = fixturedef.func
-        if settings is None or is_of_parameter(function):
+        if settings is None:
             return (yield)
-        owner = Owner(name_of_fixture(fixturedef.argname), "fixture", settings, function)
-        owner.function = function
-        owner.node = node
-        self._fixtures[fixturedef] = owner
-        wrapped = function if is_surely_sync(function) else self._with_steps(fixturedef)
+        owner = self._fixtures[fixturedef] = known.owner(settings, node)
+        wrapped = function if known.is_sync else self._with_steps(fixturedef, known)
         if wrapped is function:
             owner.begin_search_outside()
             token = put_tag(owner)
@@ -113,18 +116,19 @@ class Enforcement:
             self._loops.hold(value)
         return value
 
-    def _with_steps(self, fixturedef: Any) -> Any:
-        function, wrapped = self._with_steps_of.get(fixturedef, (None, None))
-        if function is not fixturedef.func:
-            function = fixturedef.func
+    def _with_steps(self, fixturedef: Any, known: KnownFixture) -> Any:
+        if known.wrapped is None:
             find_owner = functools.partial(self._fixtures.get, fixturedef)
-            wrapped = with_steps(function, find_owner, self._judge, self._loops.hold_running)
-            self._with_steps_of[fixturedef] = function, wrapped
-        return wrapped
+            known.wrapped = with_steps(known.function, find_owner, self._judge, self._loops.hold_running)
+        return known.wrapped
 
     def pytest_fixture_post_finalizer(self, fixturedef: Any) -> None:
         owner = self._fixtures.pop(fixturedef, None)
-        if owner is not None:
+        if owner is None:
+            return
+        if owner.is_unknown():
+            self._known[fixturedef].keep(owner)
+        else:
             self._judge_from_outside(owner)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
