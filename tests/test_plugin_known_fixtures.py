@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -93,8 +92,8 @@ def settings() -> Settings:
 
 @pytest.fixture
 def known(settings: Settings) -> KnownFixture:
-    heir = Owner("event loop", "loop", settings, known).table_on(_asyncio)
-    return KnownFixture(SimpleNamespace(func=lambda: None, argname="things"), heir)
+    heir = Owner("event loop", "loop", settings, _set_up).table_on(_asyncio)
+    return KnownFixture("things", _set_up, _set_up, heir)
 
 
 def _set_up(known: KnownFixture, settings: Settings, during: Callable[[Owner], object]) -> tuple[Owner, object]:

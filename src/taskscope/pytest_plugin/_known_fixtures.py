@@ -7,7 +7,6 @@ from typing import Any, final
 import pytest
 
 from taskscope._table import TaskTable
-from taskscope.pytest_plugin._functions import is_surely_sync
 from taskscope.pytest_plugin._owners import Owner, name_of_fixture
 from taskscope.pytest_plugin._settings import Settings
 
@@ -18,20 +17,18 @@ class KnownFixture:
 
     Attributes:
         function: That function.
-        is_sync: Whether it is surely a plain one.
-        wrapped: What is run in the function's place where it is no plain one. None before it is needed.
+        wrapped: What is run in the function's place: the very function where it is no asynchronous one.
     """
 
-    __slots__ = ("_heir", "_name", "_spare", "function", "is_sync", "wrapped")
+    __slots__ = ("_heir", "_name", "_spare", "function", "wrapped")
 
-    def __init__(self, fixturedef: Any, heir: TaskTable) -> None:
+    def __init__(self, name: str, function: Any, wrapped: Any, heir: TaskTable) -> None:
         """heir: who answers for what is spawned in the context of its setup when it has been torn down."""
-        self.function = fixturedef.func
-        self.is_sync = is_surely_sync(self.function)
-        self.wrapped: Any = None
+        self.function = function
+        self.wrapped = wrapped
         self._heir = heir
-        self._name = name_of_fixture(fixturedef.argname)
-        # Who it was when it was torn down last, if nothing was ever his.
+        self._name = name_of_fixture(name)
+        # Who it was when it was torn down last, if nothing was ever its own.
         self._spare: Owner | None = None
 
     def owner(self, settings: Settings, node: pytest.Item | pytest.Collector) -> Owner:
@@ -40,7 +37,7 @@ class KnownFixture:
         if owner is None or owner.settings is not settings:
             owner = Owner(self._name, "fixture", settings, self.function)
             owner.function = self.function
-            if self.is_sync:
+            if self.wrapped is self.function:  # what others are tagged with, the contexts of their tasks lead to
                 owner.prepare(self._heir)
         owner.node = node
         return owner

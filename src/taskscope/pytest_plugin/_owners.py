@@ -110,8 +110,7 @@ class Owner:
         return scope
 
     def table_on(self, backend: Backend) -> TaskTable:
-        scope = self._holding.get(backend.name) or self.scope_on(backend)
-        return scope._table  # pyright: ignore[reportPrivateUsage]
+        return self.scope_on(backend)._table  # pyright: ignore[reportPrivateUsage]
 
     def begin_search(self) -> None:
         """Begins to see what it starts on the running loop, or in the running Trio, beside tasks."""
@@ -160,8 +159,7 @@ class Owner:
         """Makes one that is unknown as it was before it had made anything."""
         self.values.clear()
         self._value = self.node = None
-        if self._own is not None:
-            self._own[1].shadowed = None
+        self.table_on(_asyncio).shadowed = None
 
     def is_searched_on(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether it looks for more than tasks on a loop. A look makes nothing that a user's test could count."""

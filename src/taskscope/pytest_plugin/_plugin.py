@@ -84,13 +84,13 @@ class Enforcement:
         if known is None or known.function is not function:
             if is_of_parameter(function):
                 return (yield)
-            known = self._known[fixturedef] = KnownFixture(fixturedef, self._loops.heir)
+            known = self._known[fixturedef] = self._know(fixturedef)
         node = request.node
         settings = self._settings.of(node)
         if settings is None:
             return (yield)
         owner = self._fixtures[fixturedef] = known.owner(settings, node)
-        wrapped = function if known.is_sync else self._with_steps(fixturedef, known)
+        wrapped = known.wrapped
         if wrapped is function:
             owner.begin_search_outside()
             token = put_tag(owner)
@@ -116,11 +116,10 @@ class Enforcement:
             self._loops.hold(value)
         return value
 
-    def _with_steps(self, fixturedef: Any, known: KnownFixture) -> Any:
-        if known.wrapped is None:
-            find_owner = functools.partial(self._fixtures.get, fixturedef)
-            known.wrapped = with_steps(known.function, find_owner, self._judge, self._loops.hold_running)
-        return known.wrapped
+    def _know(self, fixturedef: Any) -> KnownFixture:
+        find_owner = functools.partial(self._fixtures.get, fixturedef)
+        wrapped = with_steps(fixturedef.func, find_owner, self._judge, self._loops.hold_running)
+        return KnownFixture(fixturedef.argname, fixturedef.func, wrapped, self._loops.heir)
 
     def pytest_fixture_post_finalizer(self, fixturedef: Any) -> None:
         owner = self._fixtures.pop(fixturedef, None)
