@@ -7,7 +7,6 @@ import contextlib
 import functools
 import gc
 import threading
-import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import pytest
 from conftest import Run
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from stopwatch import Stopwatch
 
 from taskscope import Report, TaskScope, install
 from taskscope._backends._asyncio_clock import _Wait
@@ -406,8 +406,8 @@ class TookTooLong(AssertionError):
     """A bound was not kept. Once that can be for what else the machine has to do, but not three times in a row."""
 
 
-def assert_within(seconds: float, since: float) -> None:
-    took = time.perf_counter() - since
+def assert_within(seconds: float, since: Stopwatch) -> None:
+    took = since.seconds()
     if took > seconds + MARGIN:
         raise TookTooLong(f"{took:.3f} s instead of {seconds} s")
 
@@ -481,7 +481,7 @@ async def play(acts: list[Act], stage: Stage, *, grace: float, cancel_timeout: f
     scope = TaskScope(grace=grace, cancel_timeout=cancel_timeout, on_leak="ignore")
     async with scope:
         await perform(acts, stage)
-        ended = time.perf_counter()
+        ended = Stopwatch()
     assert_within(grace + cancel_timeout, ended)
     assert_accounts_for(scope.report, acts)
     assert stage.host.cancelling() == cancelling
@@ -511,7 +511,7 @@ def test_the_exit_is_bounded_without_any_time_to_cancel(run: Run, act: Act) -> N
         scope = TaskScope(grace=0, cancel_timeout=0, on_leak="ignore")
         async with scope:
             await perform([act], stage)
-            ended = time.perf_counter()
+            ended = Stopwatch()
         assert_within(0, ended)
         found = outcomes_in(scope.report)
         assert found.keys() - {"cleaner"} == ACTS[act].keys()
@@ -580,7 +580,7 @@ def test_a_task_whose_loop_has_stopped_is_a_survivor_that_says_so(run: Run) -> N
         async with TaskScope(grace=0, cancel_timeout=0.1, on_leak="ignore") as scope:
             stage.other.spawn(forever(), "stranded")
             stage.other.stop()
-            ended = time.perf_counter()
+            ended = Stopwatch()
         assert_within(0.1, ended)
         [record] = scope.report.survivors
         assert record.name == "stranded"
@@ -601,7 +601,7 @@ def test_a_task_whose_loop_is_blocked_is_a_survivor(run: Run) -> None:
             stage.other.spawn(forever(), "behind a blocked loop")
             stage.other.loop.call_soon_threadsafe(block)
             assert blocked.wait(10)
-            ended = time.perf_counter()
+            ended = Stopwatch()
         unblock.set()
         assert_within(0.1, ended)
         assert outcomes_in(scope.report) == {"behind a blocked loop": SURVIVED}
@@ -670,12 +670,12 @@ async def play_with_end(acts: list[Act], stage: Stage, end: str, grace: float, c
     try:
         async with scope:
             await perform(acts, stage)
-            ended = time.perf_counter()
+            ended = Stopwatch()
             await end_body(end, stage.host)
         await asyncio.sleep(0)
     except BaseException as error:
         left = error
-    took = time.perf_counter() - ended
+    took = ended.seconds()
     # The bound itself is shown above; many runs on a busy machine get some more time each.
     assert took <= grace + cancel_timeout + 1.0
     wanted = ENDS[end]
