@@ -99,6 +99,11 @@ class LoopTracking:
             self._put_on(loop, current)
         self.users += 1
 
+    def return_to_loop(self) -> None:
+        """Puts the factory on the loop again, in front of one that somebody has put in its place meanwhile."""
+        self.acquire()
+        self.release()
+
     def release(self) -> None:
         """Counts a user off. With the last one the factory goes, and what it replaced comes back."""
         self.users -= 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import sys
+import unittest
 import weakref
 from asyncio import base_events, runners
 from collections.abc import Callable, Coroutine
@@ -28,6 +29,9 @@ Main = Callable[..., Coroutine[Any, Any, Any]]
 _OF_ASYNCIO: Final = frozenset({asyncio.SelectorEventLoop, getattr(asyncio, "ProactorEventLoop", None)})
 
 _CHECK: Final = "_check_running"
+
+# What runs the `setUp` of an asynchronous test case.
+_SET_UP_OF_CASE: Final = vars(unittest.IsolatedAsyncioTestCase)["_callSetUp"].__code__
 
 
 @final
@@ -57,6 +61,8 @@ class Loops:
         self._own_closes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
         # Those that make a main task without us just now.
         self._aside: dict[asyncio.AbstractEventLoop, LoopTracking] = {}
+        # Those that nothing has been run in yet.
+        self._held_for_set_up: set[asyncio.AbstractEventLoop] = set()
         # Those of Runners that are being closed.
         self._closing: set[asyncio.AbstractEventLoop] = set()
         self._check_running: Any = None
@@ -150,6 +156,7 @@ class Loops:
             return
         self._held.discard(loop)
         self._closing.discard(loop)
+        self._held_for_set_up.discard(loop)
         self._aside.pop(loop, None)
         self._last_held = _nothing
         tracking_of(loop).release()
@@ -201,10 +208,15 @@ class Loops:
             __tracebackhide__ = True
             original(runner)
             caller = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-            if caller.f_code is not code_of_run:
-                return
             loop = runner._loop  # `get_loop` would come here again
+            if caller.f_code is not code_of_run:
+                if caller.f_back is not None and caller.f_back.f_code is _SET_UP_OF_CASE:
+                    self._hold_for_set_up(loop)
+                return
             self.hold(loop)
+            if loop in self._held_for_set_up:
+                self._held_for_set_up.discard(loop)
+                tracking_of(loop).return_to_loop()
             given = caller.f_locals.get("context")
             context = runner._context if given is None else given
             # In another's context, what the main task spawns is known for its owner's only by the main task.
@@ -212,6 +224,11 @@ class Loops:
                 self._step_aside(loop)
 
         return lazy_init
+
+    def _hold_for_set_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Sees what the `setUp` of a test case spawns, which runs outside of the loop, and before anything in it."""
+        self.hold(loop)
+        self._held_for_set_up.add(loop)
 
     def _wrapping_main(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
