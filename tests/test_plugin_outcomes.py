@@ -202,6 +202,10 @@ def test_a_fixture_can_give_its_test_a_marker(tmp_path: Path) -> None:
             request.node.add_marker(pytest.mark.taskscope(False))
 
         @pytest.fixture
+        def expecting(before, request):
+            request.node.add_marker(pytest.mark.taskscope_leaks("sleep"))
+
+        @pytest.fixture
         def told_otherwise(let_be, request):
             request.node.own_markers[:] = [pytest.mark.taskscope(grace=0).mark]
 
@@ -226,6 +230,9 @@ def test_a_fixture_can_give_its_test_a_marker(tmp_path: Path) -> None:
         async def test_let_be(let_be):
             await leak()
 
+        async def test_expecting(expecting):
+            await leak()
+
         async def test_told_otherwise(told_otherwise):
             await leak()
 
@@ -240,6 +247,7 @@ def test_a_fixture_can_give_its_test_a_marker(tmp_path: Path) -> None:
     assert run.outcomes() == {
         "test_plain": "failed",
         "test_let_be": "passed",
+        "test_expecting": "passed",
         "test_told_otherwise": "failed",
         "test_other_marker": "failed",
         "test_module_let_be": "passed",
