@@ -12,8 +12,8 @@ from typing import Any, Literal, Self, TypeVar, Unpack, final
 from taskscope._arguments import PolicyArguments, check_name, check_policy
 from taskscope._backends import _asyncio
 from taskscope._backends._backend import Backend, Tracking
-from taskscope._backends._factory import tracking_of
 from taskscope._backends._here import backend_here, running_trio
+from taskscope._backends._loop_tracking import tracking_of
 from taskscope._diagnosis.safely import safe_repr
 from taskscope._errors import TaskScopeError
 from taskscope._off import is_off

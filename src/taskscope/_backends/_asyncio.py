@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 from taskscope._backends import _watchdog
 from taskscope._backends._cycles import cancel_by_waking, cancel_here
-from taskscope._backends._factory import LoopTracking, tracking_of
+from taskscope._backends._loop_tracking import LoopTracking, tracking_of
 from taskscope._backends._ownership import all_tasks as all_tasks
 from taskscope._backends._ownership import running_loop, running_task
 from taskscope._backends._ownership import task_context as task_context

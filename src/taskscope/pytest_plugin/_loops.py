@@ -13,8 +13,8 @@ from contextlib import suppress
 from typing import Any, Final, final
 
 from taskscope._backends import _asyncio
-from taskscope._backends._factory import LoopTracking, tracking_of
 from taskscope._backends._here import backend_here, trio_run
+from taskscope._backends._loop_tracking import LoopTracking, tracking_of
 from taskscope._backends._ownership import running_loop
 from taskscope._diagnosis.opaque import class_of
 from taskscope._table import TaskTable, tag
