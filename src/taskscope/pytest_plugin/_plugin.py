@@ -152,7 +152,7 @@ class Enforcement:
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         __tracebackhide__ = True
         settings = self._settings.of(item)
-        if settings is None or not isinstance(item, pytest.Function):
+        if settings is None or not isinstance(item, pytest.Function | pytest.DoctestItem):
             return (yield)
         expected = self._settings.expected_leaks(item)
         run = TestRun(item, settings, expected, self._loops, self._owners, self._fixtures, self.outcomes.collect)

@@ -47,7 +47,7 @@ _GIVEN = 1
 
 @final
 class TestRun:
-    """A call of a test function, or the run of a test case's method with what is set up and torn down round it.
+    """A call of a test function, a run of a doctest, or that of a test case's method with what is set up round it.
 
     Attributes:
         owner: Holds what belongs to no scope round an async body: what a test that is no coroutine function spawns, and
@@ -60,7 +60,7 @@ class TestRun:
 
     def __init__(
         self,
-        item: pytest.Function,
+        item: pytest.Function | pytest.DoctestItem,
         settings: Settings,
         expected: Expected | None,
         loops: Loops,
@@ -77,8 +77,9 @@ class TestRun:
         self._fixtures = fixtures
         self._tell = tell
         self._undo = ExitStack()
-        self._function: Any = item.obj
-        self._case = item.instance if isinstance(item.instance, unittest.TestCase) else None
+        self._function: Any = item.obj if isinstance(item, pytest.Function) else item.runtest
+        self._instance: object = item.instance if isinstance(item, pytest.Function) else None
+        self._case = self._instance if isinstance(self._instance, unittest.TestCase) else None
         self._has_own_loop = isinstance(self._case, unittest.IsolatedAsyncioTestCase)
         self._is_sync = False
         self._expected = expected
@@ -195,7 +196,11 @@ class TestRun:
 
     def has_ended_with(self, error: BaseException) -> bool:
         """Whether that is what its scope has ended the body with, and nothing of the test's own."""
-        return self.ended_early is not None and getattr(error, "report", None) is self.ended_early
+        if self.ended_early is None:
+            return False
+        if isinstance(self.item, pytest.DoctestItem):  # doctest's own exception has that of the example
+            error = getattr(error, "exc_info", (None, error))[1]
+        return getattr(error, "report", None) is self.ended_early
 
     def own_failure(self) -> BaseException | None:
         """A failure, or a skip, of this test that unittest has and pytest does not see as an exception."""
@@ -241,7 +246,7 @@ class TestRun:
             return
         began = perf_counter()
         try:
-            claims = ClaimsOf(self._others, instance=self.item.instance)
+            claims = ClaimsOf(self._others, instance=self._instance)
             judge_from_outside(self.owner, claims, self._tell)
         finally:
             self.time.add_since(began)
@@ -318,7 +323,7 @@ class TestRun:
     def _claims(self, values: Mapping[str, Any]) -> ClaimsOf:
         mine = [] if self._case is None else [self.owner]
         # A test case's loop is closed before any fixture is torn down: the case first.
-        return ClaimsOf(lambda: [*mine, *self._others()], values, self.item.instance)
+        return ClaimsOf(lambda: [*mine, *self._others()], values, self._instance)
 
     def _at_rest(self, claims: ClaimsOf) -> AtRest:
         from taskscope.pytest_plugin._at_rest import at_rest
