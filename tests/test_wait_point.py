@@ -506,23 +506,6 @@ def test_a_chain_of_tasks_is_followed_to_its_end(run: Run) -> None:
     run(main)
 
 
-def test_a_task_without_a_name_is_told_by_its_coroutine_where_another_waits_for_it(run: Run) -> None:
-    async def main() -> None:
-        async with TaskScope(grace=0, on_leak="ignore") as scope:
-            # what Python 3.13.0 calls a task without a name where there is a task factory
-            last = asyncio.create_task(hang(), name="None")
-            asyncio.create_task(awaiting(last), name="first")
-            del last
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-        waits = {leak.name: leak.wait for leak in scope.report.leaks}
-        assert waits["first"] is not None and waits["first"].awaited == ("hang",)
-        assert "it waits for task 'hang'" in str(scope.report)
-        assert "'None'" not in str(scope.report)
-
-    run(main)
-
-
 calls: list[str] = []
 
 

@@ -11,9 +11,6 @@ FORMAT_VERSION = 1
 DESCRIBED_LIMIT = 1_000
 """Leaks beyond this number are cancelled like the others, and counted, but not described."""
 
-NO_NAME = "None"
-"""What Python 3.13.0 to 3.13.2 call a task without a name where the loop has a task factory (python/cpython#130033)."""
-
 Phase = Literal["exit", "body", "loop"]
 Verdict = Literal["deadlocked", "blocked", "sleeping", "io", "joining", "runnable"]
 Outcome = Literal["cancelled", "finished", "failed", "survived"]
@@ -74,7 +71,7 @@ class TaskRecord:
     """One task as it was when the report was made.
 
     Attributes:
-        name: The task's name; `NO_NAME` where it was given none on an early Python 3.13.
+        name: The task's name.
         coroutine: Qualified name of the coroutine function that the task runs.
         verdict: Why the task is still there. None for a task that had ended.
         wait: The primitive it waits in, None where that is not known.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, final
 
-from taskscope._diagnosis.describe import coroutine_name, describe
+from taskscope._diagnosis.describe import describe
 from taskscope._diagnosis.holders import lock_at, lock_holders
 from taskscope._diagnosis.joining import awaited_tasks, joining
 from taskscope._diagnosis.safely import safely
@@ -15,7 +15,7 @@ from taskscope._diagnosis.tasks import is_ended, name_of
 from taskscope._diagnosis.trio_tasks import is_trio_task
 from taskscope._diagnosis.trio_wait_point import trio_wait_point
 from taskscope._diagnosis.wait_point import WaitPoint, wait_point
-from taskscope._report import NO_NAME, TaskRecord, Wait
+from taskscope._report import TaskRecord, Wait
 from taskscope._table import AnyTask, Row
 
 NAMED = 16
@@ -107,6 +107,4 @@ def _names(tasks: Iterable[AnyTask]) -> tuple[str, ...]:
 
 
 def _name(task: Any) -> str:
-    """What a sentence about another task calls this one."""
-    name = safely(lambda: name_of(task), "<unknown>")
-    return coroutine_name(task) if name == NO_NAME else name
+    return safely(lambda: name_of(task), "<unknown>")

@@ -14,10 +14,12 @@ from taskscope._render.style import Paint, Role, painter
 from taskscope._render.summary import headline
 from taskscope._render.why import whys
 from taskscope._render.words import clipped, counted, listed, printable, wrapped
-from taskscope._report import NO_NAME, Finding, Frame, Report, TaskRecord
+from taskscope._report import Finding, Frame, Report, TaskRecord
 
 NAMES_SHOWN = 5
 NAME_WIDTH = 60
+NO_NAME = "None"
+"""What early releases of CPython 3.13 call a task that was given no name, where the loop has a task factory."""
 GROUPS_SHOWN = 20
 KINDS_SHOWN = 5
 """Of what can differ from task to task inside a group: outcomes, reasons, owners and the like."""
