@@ -12,9 +12,11 @@ from taskscope._backends import _asyncio as backend
 from taskscope._backends._ownership import running_loop
 from taskscope._clock import perf_counter
 from taskscope._closers import closers
+from taskscope._diagnosis import signals
 from taskscope._diagnosis.alive_on_loop import alive_on
 from taskscope._diagnosis.asleep import is_asleep_for
-from taskscope._diagnosis.calls_all import BY_TIMERS, NAMES, can_cancel_any
+from taskscope._diagnosis.calls_all import BY_TIMERS, ENDING_THE_RUN, NAMES, can_cancel_any
+from taskscope._diagnosis.code_ahead import Names
 from taskscope._diagnosis.host import own_coroutines
 from taskscope._diagnosis.later import timers_later
 from taskscope._diagnosis.others import others_have_it
@@ -28,7 +30,7 @@ from taskscope._table import AnyTask, TaskTable, weak_books
 from taskscope._timed_bodies import REASON, will_be_ended
 
 _NOT_BELIEVED: Final = (
-    "somebody who may go on names asyncio.all_tasks, or sends Ctrl-C: any task can be cancelled by that"
+    "somebody who may go on names asyncio.all_tasks, or what ends the run of the loop: any task can be ended by that"
 )
 
 
@@ -151,7 +153,12 @@ def _prove(
             )
             if will_be_ended(backend.running_tracking().timed_bodies, proof.stuck, table):
                 return Proof({}, proof.visited, REASON)
-            return _believed(proof, opener, later, at_rest)
+            names = BY_TIMERS if later else NAMES
+            if table is None:
+                return _believed(proof, opener, names, at_rest)
+            if proof.stuck and signals.can_come():
+                return Proof({}, proof.visited, _NOT_BELIEVED)
+            return _believed(proof, opener, names | ENDING_THE_RUN, at_rest)
     except Exception as error:
         return Proof({}, 0, why_it_failed(error))
 
@@ -160,7 +167,7 @@ def _registries() -> list[Any]:
     return [backend.running_tracking().ownership.aside, closers, *weak_books()]
 
 
-def _believed(proof: Proof, opener: AnyTask | None, later: Mapping[int, int] | None, at_rest: AtRest | None) -> Proof:
+def _believed(proof: Proof, opener: AnyTask | None, names: Names, at_rest: AtRest | None) -> Proof:
     """A proof, unless it is void for somebody who may go on and need not hold a task to cancel it.
 
     The search knows nothing of that: asyncio has its tasks in a weak set, which is nobody who could wake them. This
@@ -173,7 +180,6 @@ def _believed(proof: Proof, opener: AnyTask | None, later: Mapping[int, int] | N
         return proof
     still = {id(opener), id(backend.current_task()), *proof.stuck}
     alive = alive_on(running_loop(), iter(backend.all_tasks()), still)
-    names = BY_TIMERS if later else NAMES
     if at_rest is None or proof.resting is None:
         is_void = can_cancel_any(alive, names)
     else:

@@ -9,8 +9,9 @@ from taskscope._accusations import Accusation
 from taskscope._backends._backend import Backend
 from taskscope._clock import perf_counter
 from taskscope._closers import closers
+from taskscope._diagnosis import signals
 from taskscope._diagnosis.alive_on_loop import alive_on_trio
-from taskscope._diagnosis.calls_all import can_cancel_any
+from taskscope._diagnosis.calls_all import NAMES, can_cancel_any
 from taskscope._diagnosis.host import frames_as_held, own_coroutines
 from taskscope._diagnosis.others import others_have_it
 from taskscope._diagnosis.proof import AtRest, Held, Proof, why_it_failed
@@ -20,7 +21,12 @@ from taskscope._diagnosis.untraced import untraced
 from taskscope._table import AnyTask, TaskTable, weak_books
 from taskscope._timed_bodies import REASON, will_be_ended
 
-_NOT_BELIEVED: Final = "somebody who may go on can come to what pytest has, such as the values of fixtures"
+_NOT_BELIEVED: Final = (
+    "somebody who may go on can come to all tasks, or to what pytest has, such as values of fixtures, or sends Ctrl-C"
+)
+
+# By these code comes to any nursery there is, and can cancel it, beside those that send Ctrl-C.
+_NAMES: Final = NAMES | {"current_root_task", "child_nurseries", "parent_nursery"}
 
 
 def prove_tasks(table: TaskTable, waited_for: object) -> Proof:
@@ -95,19 +101,22 @@ def _prove(
             proof = prove_trio(tasks, list(bookkeepers), registries, _own_types(), opener, frames, at_rest)
             if will_be_ended(tracking.timed_bodies, proof.stuck, table):
                 return Proof({}, proof.visited, REASON)
-            return proof if at_rest is None else _believed(proof, backend, at_rest)
+            return proof if table is None else _believed(proof, backend, at_rest)
     except Exception as error:
         return Proof({}, 0, why_it_failed(error))
 
 
-def _believed(proof: Proof, backend: Backend, at_rest: AtRest) -> Proof:
-    """A proof, unless somebody who may go on can come to what those at rest have."""
-    if proof.resting is None:
+def _believed(proof: Proof, backend: Backend, at_rest: AtRest | None) -> Proof:
+    """A proof about a body, unless somebody who may go on can end it without holding it, or those at rest have it."""
+    if not proof.stuck:
         return proof
     running: Any = backend.current_task()
     alive = alive_on_trio(running._runner, iter(backend.all_tasks()), {id(running), *proof.stuck})
-    is_void = can_cancel_any(alive, at_rest.names, at_rest.kinds) or others_have_it(at_rest, proof.resting)
-    return Proof({}, proof.visited, _NOT_BELIEVED) if is_void else proof
+    if at_rest is None or proof.resting is None:
+        is_void = can_cancel_any(alive, _NAMES)
+    else:
+        is_void = can_cancel_any(alive, _NAMES | at_rest.names, at_rest.kinds) or others_have_it(at_rest, proof.resting)
+    return Proof({}, proof.visited, _NOT_BELIEVED) if is_void or signals.can_come() else proof
 
 
 def _own_types() -> tuple[type, ...]:

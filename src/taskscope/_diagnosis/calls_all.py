@@ -2,10 +2,11 @@
 
 asyncio knows its tasks weakly, and that leads nowhere for the proof: or nothing could ever be proven. But the usual
 shutdown of a program asks it for all of them. So code is read for who asks: that which is alive, and what it calls, as
-far as its names tell. It is read from the nearest on, and not without end.
+far as its names tell. It is read from the nearest on, and not without end. Who imports what is not there yet may ask.
 
 So it is with Ctrl-C, which a runner answers by cancelling its main task: that somebody could press it counts for
-nothing, but a test of that has something alive that sends it.
+nothing, but a test of that has something alive that sends it. And so it is with what ends the run of a loop, and with
+that the body in it: `sys.exit` in a task or callback, which the loop lets through, and the loop's `stop`.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 import types
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, final
 
 from taskscope._code import codes_in
-from taskscope._diagnosis.code_ahead import Names, had_by, is_library, led_to, module_in
+from taskscope._diagnosis.code_ahead import Names, had_by, imports_more, is_library, led_to, module_in
 from taskscope._diagnosis.opaque import class_of
 
 FUNCTIONS: Final = 500
@@ -34,10 +36,16 @@ ALIKE: Final = 100
 """Coroutines of one function that are looked into. A server has thousands that differ only in whom they serve."""
 
 NAMES: Final = frozenset(
-    {"all_tasks", "_all_tasks", "_scheduled_tasks", "_eager_tasks", "raise_signal", "pthread_kill", "interrupt_main"}
+    {
+        *("all_tasks", "_all_tasks", "_scheduled_tasks", "_eager_tasks", "get_objects", "get_referrers"),
+        *("raise_signal", "pthread_kill", "interrupt_main"),
+    }
 )
 
-BY_TIMERS: Final = NAMES | {"_scheduled", "get_objects", "get_referrers"}
+ENDING_THE_RUN: Final = frozenset({"SystemExit", "KeyboardInterrupt", "exit", "_exit"})
+"""Names by which the run of a loop is ended, whatever its main task waits for. With them its `stop` counts as well."""
+
+BY_TIMERS: Final = NAMES | {"_scheduled"}
 """The same, with that by which somebody comes to a loop's timers: to call them before they are due, say."""
 
 # What it does is to end a test that has had its time.
@@ -48,6 +56,11 @@ _TOGETHER: Final = frozenset({"kill", "SIGINT"})
 
 # Under another name, or as callbacks.
 _CALLBACKS: Final = frozenset(map(id, (asyncio.all_tasks, os.kill, signal.raise_signal, _thread.interrupt_main)))
+# Of a loop: much else can be stopped.
+_STOP: Final = "stop"
+_GETTING_THE_LOOP: Final = frozenset({"get_running_loop", "get_event_loop"})
+
+_ENDING_CALLBACKS: Final = frozenset(map(id, (sys.exit, os._exit, asyncio.BaseEventLoop.stop)))
 
 _GENERATORS: Final = frozenset(map(id, (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)))
 _LEAD_NOWHERE: Final = frozenset(
@@ -71,6 +84,8 @@ class _Search:
     def __init__(self, alive: Iterable[object], names: Names, kinds: tuple[type, ...]) -> None:
         self._looked_for = names
         self._kinds = kinds
+        self._counts_ends = names >= ENDING_THE_RUN
+        self._callbacks = _CALLBACKS | _ENDING_CALLBACKS if self._counts_ends else _CALLBACKS
         # Objects, each with the names by which the code that has it can go on from there. None: by any.
         self._ahead: list[tuple[Any, Names | None]] = []
         self._seen: set[tuple[int, int]] = set()
@@ -82,7 +97,9 @@ class _Search:
 
     def finds_it(self) -> bool:
         for thing, names in self._ahead:  # which grow meanwhile
-            if id(thing) in _CALLBACKS or (self._kinds and issubclass(class_of(thing), self._kinds)):
+            if id(thing) in self._callbacks or (self._kinds and issubclass(class_of(thing), self._kinds)):
+                return True
+            if self._stops(names) and issubclass(class_of(thing), asyncio.AbstractEventLoop):
                 return True
             if class_of(thing) is types.FunctionType:
                 if module_in(thing.__globals__) in _ENDERS:
@@ -90,11 +107,17 @@ class _Search:
                 found = self._names_of(thing) or frozenset[str]()
                 if not self._looked_for.isdisjoint(found) or found >= _TOGETHER:
                     return True
+                if (found and imports_more(thing)) or (self._stops(found) and not found.isdisjoint(_GETTING_THE_LOOP)):
+                    return True
                 if self._is_like_another(thing):
                     continue
             for value, by in self._steps(thing, class_of(thing), names):
                 self._add(value, by)
         return False
+
+    def _stops(self, names: Names | None) -> bool:
+        """Whether code with these names stops the loop, if it has one."""
+        return self._counts_ends and names is not None and _STOP in names
 
     def _add(self, thing: object, names: Names | None) -> None:
         if class_of(thing) is types.CoroutineType:

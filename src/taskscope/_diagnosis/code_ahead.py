@@ -11,6 +11,7 @@ import gc
 import sys
 import threading
 import types
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -19,6 +20,7 @@ from typing import Any, Final, cast
 from taskscope._diagnosis.awaitables import done_callbacks, is_future, is_task
 from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._diagnosis.own_fields import own_fields, own_values
+from taskscope._imports import Import, imports_of
 
 LARGEST: Final = 50_000
 """Things that are looked at in a collection of a loop's or a library's."""
@@ -63,10 +65,27 @@ def had_by(function: types.FunctionType, names: Iterable[str]) -> Iterator[objec
     """What a function has in hand when it is called: its globals, shared variables and defaults."""
     namespace = function.__globals__
     yield from (namespace[name] for name in names if name in namespace)
+    if not is_library(namespace):
+        yield from (sys.modules.get(made.module) for made in imports_of(function))
     yield from function.__closure__ or ()
     yield from function.__defaults__ or ()
     yield from (function.__kwdefaults__ or {}).values()
     yield function.__dict__.get("__wrapped__")
+
+
+def imports_more(function: types.FunctionType) -> bool:
+    """Whether a user's function imports, when it is called, what is not there yet. Nobody knows what that does."""
+    return any(_is_new(made) for made in imports_of(function))
+
+
+def _is_new(made: Import) -> bool:
+    if _is_library(made.module):
+        return False
+    module: object = sys.modules.get(made.module)
+    if not issubclass(class_of(module), types.ModuleType):
+        return True
+    namespace = _namespace_of_module(module)
+    return any(name not in namespace and name != "*" for name in made.names)
 
 
 def led_to(thing: Any, kind: type[Any], names: Names | None) -> Iterable[object]:
@@ -77,6 +96,10 @@ def led_to(thing: Any, kind: type[Any], names: Names | None) -> Iterable[object]
         return [thing.func, *thing.args, *thing.keywords.values()]
     if issubclass(kind, (types.BuiltinMethodType, types.MethodWrapperType)):
         return [thing.__self__]
+    if issubclass(kind, weakref.WeakMethod):
+        return [cast("Any", weakref.WeakMethod).__call__(thing)]
+    if issubclass(kind, weakref.ReferenceType):
+        return [cast("Any", weakref.ReferenceType).__call__(thing)]
     if issubclass(kind, dict):
         return _first(cast("Any", dict).values(thing), names)
     for base in _SEQUENCES:

@@ -250,8 +250,10 @@ class Loops:
                 return original(runner, coro, **kwargs)
             ours: Any = wrapped()
             given: Any = coro
-            # What the task runs is called so in its repr, and in reports of those that it outlives.
-            ours.__name__, ours.__qualname__ = given.__name__, given.__qualname__
+            # What the task runs is called so in its repr, and in reports of those that it outlives. A coroutine that is
+            # an object of somebody's class need not have a name.
+            ours.__name__ = getattr(given, "__name__", type(given).__name__)
+            ours.__qualname__ = getattr(given, "__qualname__", type(given).__qualname__)
             return original(runner, ours, **kwargs)
 
         return run

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import dis
 import functools
-import importlib.util
 import sys
 import types
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from typing import Any, Final, final
 from taskscope._code import codes_in
 from taskscope._diagnosis.awaitables import fields
 from taskscope._diagnosis.opaque import class_of, package_of
+from taskscope._imports import imports_of
 from taskscope.pytest_plugin._reach import LIBRARIES, MACHINERY
 
 Call = tuple[object, Sequence[object]]
@@ -38,7 +38,6 @@ _NOT_FOLLOWED: Final = sys.stdlib_module_names | MACHINERY | LIBRARIES
 _EXITS: Final = ("__aexit__", "__exit__")
 _ENTERING: Final = frozenset({"enter_context", "enter_async_context"})
 _LEAVES_BLOCK: Final = dis.opmap["WITH_EXCEPT_START"]
-_IMPORTS: Final = dis.opmap["IMPORT_NAME"]
 
 _mro: Final = type.__dict__["__mro__"].__get__
 _namespace_of_class: Final = type.__dict__["__dict__"].__get__
@@ -176,33 +175,7 @@ def _names_in(code: types.CodeType) -> Iterator[str]:
 
 def _imported_by(function: types.FunctionType) -> list[object]:
     """The modules that a function imports when it runs, as far as they are there."""
-    package: object = function.__globals__.get("__package__")
-    names = (_absolute(name, level, package) for name, level in _imports_of(function.__code__))
-    return [sys.modules[name] for name in names if name in sys.modules]
-
-
-@functools.lru_cache(_CODES)
-def _imports_of(code: types.CodeType) -> list[tuple[str, int]]:
-    return list(_imports_in(code))
-
-
-def _imports_in(code: types.CodeType) -> Iterator[tuple[str, int]]:
-    """The names of modules, each with the number of dots before it."""
-    for each in codes_in(code):
-        steps = list(dis.get_instructions(each)) if _has(each, _IMPORTS) else []
-        for index, step in enumerate(steps):
-            if step.opcode == _IMPORTS:
-                level: object = steps[index - 2].argval  # after which come the names that are taken from there
-                yield step.argval, level if type(level) is int else 0
-
-
-def _absolute(name: str, level: int, package: object) -> str:
-    if level == 0 or type(package) is not str:
-        return name
-    try:
-        return importlib.util.resolve_name("." * level + name, package)
-    except ImportError:  # beyond the top
-        return name
+    return [sys.modules[made.module] for made in imports_of(function) if made.module in sys.modules]
 
 
 def _has(code: types.CodeType, operation: int) -> bool:
