@@ -25,9 +25,11 @@ SUITES = {
             import asyncio
             import collections.abc
             import gc
+            import multiprocessing.pool
             import signal
             import sys
             import threading
+            import time
             import weakref
 
             import pytest
@@ -183,6 +185,26 @@ SUITES = {
 
                 asyncio.run(main())
 
+            @pytest.mark.skipif(sys.version_info < (3, 13), reason="frames do not show what they hold")
+            def test_a_job_of_an_executor_has_a_callback():
+                async def main():
+                    job = asyncio.get_running_loop().run_in_executor(None, time.sleep, LATER)
+                    job.add_done_callback(lambda _: cancel_all())
+                    del job
+                    await forever()
+
+                cancelled(main)
+
+            @pytest.mark.skipif(sys.version_info < (3, 13), reason="frames do not show what they hold")
+            def test_a_job_of_a_pool_has_a_callback():
+                async def main():
+                    loop = asyncio.get_running_loop()
+                    with multiprocessing.pool.ThreadPool(1) as pool:
+                        pool.apply_async(time.sleep, (LATER,), callback=lambda _: loop.call_soon_threadsafe(cancel_all))
+                        await forever()
+
+                cancelled(main)
+
             class Request(collections.abc.Coroutine):
                 def __init__(self, coro):
                     self._coro = coro
@@ -260,7 +282,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_all_end_as_they_do_without_us(run: Run) -> None:
-    assert set(run.outcomes().values()) == {"passed"}, run.output
+    assert set(run.outcomes().values()) <= {"passed", "skipped"}, run.output
 
 
 def test_all_of_them_ran(run: Run) -> None:

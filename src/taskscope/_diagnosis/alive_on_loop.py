@@ -13,13 +13,16 @@ from collections.abc import Callable, Collection, Container, Iterator
 from typing import Any, Final
 
 from taskscope._diagnosis.awaitables import coroutine_of, done_callbacks
-from taskscope._diagnosis.code_ahead import is_library
+from taskscope._diagnosis.code_ahead import is_library, module_in
 from taskscope._diagnosis.own_fields import own_values
 
 _SIGNALS: Final = tuple(map(int, signal.valid_signals()))
 
 # Without what makes enumerations of numbers, which takes longer than all the rest.
 _getsignal: Final[Callable[[int], object]] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+
+# Whose functions have in hand what they call when a job of theirs is done.
+_RUNNING_JOBS: Final = frozenset({"concurrent.futures.thread", "multiprocessing.pool"})
 
 
 def alive_on(loop: asyncio.AbstractEventLoop, tasks: Iterator[Any], at_rest: Container[int]) -> Iterator[object]:
@@ -88,6 +91,8 @@ def _of_frame(frame: types.FrameType) -> Iterator[object]:
     """A running frame does not show its function: one like that is made from its code and what it knows."""
     code = frame.f_code
     if is_library(frame.f_globals):
+        if module_in(frame.f_globals) in _RUNNING_JOBS:
+            yield from _variables(frame).values()
         return
     if not code.co_flags & inspect.CO_OPTIMIZED:
         yield types.FunctionType(code, frame.f_globals)  # of a module or a class body: nothing but globals

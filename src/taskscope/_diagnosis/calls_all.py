@@ -107,7 +107,9 @@ class _Search:
                 found = self._names_of(thing) or frozenset[str]()
                 if not self._looked_for.isdisjoint(found) or found >= _TOGETHER:
                     return True
-                if (found and imports_more(thing)) or (self._stops(found) and not found.isdisjoint(_GETTING_THE_LOOP)):
+                if self._counts_ends and found and imports_more(thing):
+                    return True
+                if self._stops(found) and not found.isdisjoint(_GETTING_THE_LOOP):
                     return True
                 if self._is_like_another(thing):
                     continue

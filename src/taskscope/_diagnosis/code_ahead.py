@@ -22,6 +22,9 @@ from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._diagnosis.own_fields import own_fields, own_values
 from taskscope._imports import Import, imports_of
 
+# The folders of installed packages are called so.
+_INSTALLED: Final = ("site-packages", "dist-packages")
+
 LARGEST: Final = 50_000
 """Things that are looked at in a collection of a loop's or a library's."""
 
@@ -37,7 +40,9 @@ _LIBRARIES: Final = sys.stdlib_module_names | {
 }  # fmt: skip
 
 # Libraries whose objects call what they hold: handles, transports, threads, futures of executors.
-_CALLERS: Final = frozenset({"asyncio", "concurrent", "selectors", "threading", "uvloop", "functools"})
+_CALLERS: Final = frozenset(
+    {"asyncio", "concurrent", "functools", "multiprocessing", "selectors", "threading", "uvloop"}
+)
 
 _SEQUENCES: Final = (list, tuple, set, frozenset, deque)
 
@@ -74,8 +79,12 @@ def had_by(function: types.FunctionType, names: Iterable[str]) -> Iterator[objec
 
 
 def imports_more(function: types.FunctionType) -> bool:
-    """Whether a user's function imports, when it is called, what is not there yet. Nobody knows what that does."""
-    return any(_is_new(made) for made in imports_of(function))
+    """Whether a function imports, when it is called, what is not there yet. Nobody knows what that does.
+
+    Those of installed packages count for nothing: what they import so is what they need themselves.
+    """
+    file = function.__code__.co_filename
+    return not any(folder in file for folder in _INSTALLED) and any(_is_new(made) for made in imports_of(function))
 
 
 def _is_new(made: Import) -> bool:

@@ -19,8 +19,9 @@ _NAMES: Final = 3
 
 _AT: Final = ", spawned at "
 
-_BY_MARK: Final = ("expected", "xfailed")
-_SAYS_NOTHING: Final = ("ignored", *_BY_MARK)
+_EXPECTED: Final = "expected"
+_XFAILED: Final = "xfailed"
+_SAYS_NOTHING: Final = ("ignored", _EXPECTED, _XFAILED)
 
 
 def leaking(findings: Iterable[Finding]) -> list[Finding]:
@@ -39,9 +40,13 @@ def summary_lines(
     lines = _ended(findings) + _left(leaking(findings), folder)
     if unblamed:
         lines.append(f"No test has failed for {_of_these(unblamed)}: the run fails instead.")
-    expected = _tasks(finding for finding in findings if finding.outcome in _BY_MARK)
+    expected = _tasks(finding for finding in findings if finding.outcome == _EXPECTED)
     if expected:
         lines.append(f"{counted(expected, 'task')} leaked as expected.")
+    xfailed = [finding for finding in findings if finding.outcome == _XFAILED and not finding.is_of_body]
+    if xfailed:
+        who = listed(list(dict.fromkeys(finding.who() for finding in xfailed)), _NAMES)
+        lines.append(f"{_all_left(xfailed)} left behind by what was expected to fail: {who}.")
     late = counts.late.total()
     if late:
         lines.append(f"{counted(late, 'task')} ended only after the test had; what they use may be closed by then:")
