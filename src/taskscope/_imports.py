@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import functools
 import importlib.util
+import sys
 from collections.abc import Iterator
 from types import CodeType, FunctionType
 from typing import Final, NamedTuple
@@ -22,6 +23,11 @@ class Import(NamedTuple):
 
     module: str
     names: tuple[str, ...]
+
+
+def imported_by(function: FunctionType) -> list[object]:
+    """The modules that it imports, as far as they are there."""
+    return [sys.modules[made.module] for made in imports_of(function) if made.module in sys.modules]
 
 
 def imports_of(function: FunctionType) -> list[Import]:

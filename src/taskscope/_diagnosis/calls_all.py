@@ -48,19 +48,19 @@ ENDING_THE_RUN: Final = frozenset({"SystemExit", "KeyboardInterrupt", "exit", "_
 BY_TIMERS: Final = NAMES | {"_scheduled"}
 """The same, with that by which somebody comes to a loop's timers: to call them before they are due, say."""
 
-# What it does is to end a test that has had its time.
-_ENDERS: Final = frozenset({"pytest_timeout"})
+ENDERS: Final = frozenset({"pytest_timeout"})
+"""Modules all of whose doing is to end a test that has had its time."""
 
 # Who only names the first may mean a process, and who only the other may just handle it.
 _TOGETHER: Final = frozenset({"kill", "SIGINT"})
 
 # Under another name, or as callbacks.
 _CALLBACKS: Final = frozenset(map(id, (asyncio.all_tasks, os.kill, signal.raise_signal, _thread.interrupt_main)))
+_ENDING_CALLBACKS: Final = frozenset(map(id, (sys.exit, os._exit, asyncio.BaseEventLoop.stop)))
+
 # Of a loop: much else can be stopped.
 _STOP: Final = "stop"
 _GETTING_THE_LOOP: Final = frozenset({"get_running_loop", "get_event_loop"})
-
-_ENDING_CALLBACKS: Final = frozenset(map(id, (sys.exit, os._exit, asyncio.BaseEventLoop.stop)))
 
 _GENERATORS: Final = frozenset(map(id, (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)))
 _LEAD_NOWHERE: Final = frozenset(
@@ -102,7 +102,7 @@ class _Search:
             if self._stops(names) and issubclass(class_of(thing), asyncio.AbstractEventLoop):
                 return True
             if class_of(thing) is types.FunctionType:
-                if module_in(thing.__globals__) in _ENDERS:
+                if module_in(thing.__globals__) in ENDERS:
                     continue
                 found = self._names_of(thing) or frozenset[str]()
                 if not self._looked_for.isdisjoint(found) or found >= _TOGETHER:

@@ -20,7 +20,7 @@ from typing import Any, Final, cast
 from taskscope._diagnosis.awaitables import done_callbacks, is_future, is_task
 from taskscope._diagnosis.opaque import class_of, module_of
 from taskscope._diagnosis.own_fields import own_fields, own_values
-from taskscope._imports import Import, imports_of
+from taskscope._imports import Import, imported_by, imports_of
 
 # The folders of installed packages are called so.
 _INSTALLED: Final = ("site-packages", "dist-packages")
@@ -71,7 +71,7 @@ def had_by(function: types.FunctionType, names: Iterable[str]) -> Iterator[objec
     namespace = function.__globals__
     yield from (namespace[name] for name in names if name in namespace)
     if not is_library(namespace):
-        yield from (sys.modules.get(made.module) for made in imports_of(function))
+        yield from imported_by(function)
     yield from function.__closure__ or ()
     yield from function.__defaults__ or ()
     yield from (function.__kwdefaults__ or {}).values()

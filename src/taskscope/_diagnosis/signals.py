@@ -11,22 +11,22 @@ import types
 from pathlib import Path
 from typing import Any, Final
 
+from taskscope._diagnosis.alive_on_loop import signal_handlers
+from taskscope._diagnosis.calls_all import ENDERS
 from taskscope._diagnosis.code_ahead import is_library, module_in
 from taskscope._diagnosis.opaque import class_of
 
 _THREADS: Final = Path("/proc/self/task")
 
-# What its handler does is to end a test that has had its time.
-_ENDERS: Final = frozenset({"pytest_timeout"})
-
 
 def can_come() -> bool:
     """Whether an alarm is set for a handler of a user's, or one handles any signal while a child process lives."""
-    numbers = [number for number in signal.valid_signals() if _is_users(signal.getsignal(number))]
-    if not numbers:
-        return False
+    return any(map(_is_users, signal_handlers())) and (_is_alarm_set() or _may_have_children())
+
+
+def _is_alarm_set() -> bool:
     alarm = getattr(signal, "SIGALRM", None)  # Windows has none
-    return (alarm in numbers and signal.getitimer(signal.ITIMER_REAL)[0] > 0) or _may_have_children()
+    return alarm is not None and _is_users(signal.getsignal(alarm)) and signal.getitimer(signal.ITIMER_REAL)[0] > 0
 
 
 def _is_users(handler: Any) -> bool:
@@ -36,7 +36,7 @@ def _is_users(handler: Any) -> bool:
         handler = handler.__func__
     if class_of(handler) is not types.FunctionType:
         return callable(handler) and handler is not signal.default_int_handler
-    return not is_library(handler.__globals__) and module_in(handler.__globals__) not in _ENDERS
+    return not is_library(handler.__globals__) and module_in(handler.__globals__) not in ENDERS
 
 
 def _may_have_children() -> bool:

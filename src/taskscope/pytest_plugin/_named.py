@@ -13,7 +13,7 @@ from typing import Any, Final, final
 from taskscope._code import codes_in
 from taskscope._diagnosis.awaitables import fields
 from taskscope._diagnosis.opaque import class_of, package_of
-from taskscope._imports import imports_of
+from taskscope._imports import imported_by
 from taskscope.pytest_plugin._reach import LIBRARIES, MACHINERY
 
 Call = tuple[object, Sequence[object]]
@@ -134,7 +134,7 @@ class _Naming:
 
 def _globals_of(function: types.FunctionType, names: list[str]) -> list[object]:
     values = [function.__globals__[name] for name in names if name in function.__globals__]
-    values += _imported_by(function)
+    values += imported_by(function)
     seen: set[int] = set()
     for value in values:  # which grow meanwhile
         if type(value) is types.ModuleType and id(value) not in seen:
@@ -169,14 +169,5 @@ def _names_of(code: types.CodeType) -> list[str]:
 def _names_in(code: types.CodeType) -> Iterator[str]:
     for each in codes_in(code):
         yield from each.co_names
-        if not _ENTERING.isdisjoint(each.co_names) or _has(each, _LEAVES_BLOCK):
+        if not _ENTERING.isdisjoint(each.co_names) or _LEAVES_BLOCK in each.co_code[::2]:
             yield from _EXITS
-
-
-def _imported_by(function: types.FunctionType) -> list[object]:
-    """The modules that a function imports when it runs, as far as they are there."""
-    return [sys.modules[made.module] for made in imports_of(function) if made.module in sys.modules]
-
-
-def _has(code: types.CodeType, operation: int) -> bool:
-    return operation in code.co_code[::2]
