@@ -369,3 +369,35 @@ def test_what_only_a_parameter_leads_to_is_the_tests(tmp_path: Path) -> None:
         ini="taskscope = true\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function",
     )
     assert run.outcomes() == {"test_leak[box]": "failed", "test_clean[box]": "passed"}, run.output
+
+
+def test_what_the_mocker_leads_to_is_the_tests(tmp_path: Path) -> None:
+    tests = """
+        import asyncio
+
+        class Client:
+            def start(self):
+                self.task = asyncio.create_task(asyncio.Event().wait())
+
+            async def stop(self):
+                self.task.cancel()
+                await asyncio.wait([self.task])
+
+        async def test_leak(mocker):
+            client = Client()
+            mocker.spy(client, "start")
+            client.start()
+
+        async def test_clean(mocker):
+            client = Client()
+            mocker.spy(client, "start")
+            client.start()
+            await client.stop()
+        """
+    run = run_pytest(
+        tmp_path,
+        {"test_it.py": tests},
+        plugins=("pytest_asyncio.plugin", "pytest_mock"),
+        ini="taskscope = true\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function",
+    )
+    assert run.outcomes() == {"test_leak": "failed", "test_clean": "passed"}, run.output

@@ -14,6 +14,7 @@ from taskscope._code import codes_in
 from taskscope._diagnosis.awaitables import fields
 from taskscope._diagnosis.opaque import class_of, package_of
 from taskscope._imports import imported_by
+from taskscope.pytest_plugin._mocks import attributes_of_mock, given_in, is_mock
 from taskscope.pytest_plugin._reach import LIBRARIES, MACHINERY
 
 Call = tuple[object, Sequence[object]]
@@ -115,7 +116,7 @@ class _Naming:
     def found_by_all(self) -> list[object]:
         for function, things in self._calls:  # which grow meanwhile
             self._look_at(function, things)
-        return [part for value in self._found.values() for part in with_namespace(value)]
+        return [part for value in self._found.values() for given in given_in(value) for part in with_namespace(given)]
 
     def _look_at(self, function: types.FunctionType, things: list[object]) -> None:
         names = _names_of(function.__code__)
@@ -154,6 +155,8 @@ def _attributes(thing: object, names: list[str]) -> Iterator[object]:
     if kind is not thing and package_of(kind) not in MACHINERY | LIBRARIES:
         own = fields(thing)
         yield from (own[name] for name in names if name in own)
+        if is_mock(kind):
+            yield from attributes_of_mock(own, names)
 
 
 def _bases(kind: Any) -> list[type]:

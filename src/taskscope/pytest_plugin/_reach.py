@@ -17,6 +17,7 @@ from taskscope._diagnosis.opaque import class_of, is_named, package_of
 from taskscope._diagnosis.stops import STOPS
 from taskscope._diagnosis.tasks import coroutine_of
 from taskscope._diagnosis.trio_tasks import is_class_of_trio_tasks
+from taskscope.pytest_plugin._mocks import is_call
 
 T = TypeVar("T")
 
@@ -42,7 +43,9 @@ _ATOMS: Final[frozenset[type]] = frozenset({str, bytes, int, float, complex, boo
 
 # Whose objects, and those of classes derived from theirs, lead back into the machinery that runs the tests, or to us,
 # who hold all tasks.
-MACHINERY: Final = frozenset({"_pytest", "pytest", "pytest_asyncio", "pluggy", "hypothesis", "xdist", "taskscope"})
+MACHINERY: Final = frozenset(
+    {"_pytest", "pytest", "pytest_asyncio", "pytest_mock", "pluggy", "hypothesis", "xdist", "taskscope"}
+)
 # From one logger it goes to all others. A handler or a filter of a user's leads only to what he has put there.
 _LOGGERS: Final = frozenset({"Logger", "Manager"})
 # Objects of these libraries lead to the tasks that wait for them, save for those by which tasks, connections and
@@ -178,6 +181,8 @@ def _is_stop(kind: type) -> bool:
     roots = [package_of(base) for base in _mro(kind)]
     if issubclass(kind, STOPS):
         return not _is_passed_in_spite(kind, roots[0])
+    if is_call(kind):
+        return True
     if roots[0] == "logging" or any(_is_logger(base) for base in _mro(kind)):
         return True
     if "asyncio" in roots and any(_name(base).endswith(_OF_ALL_LOOPS) for base in _mro(kind)):

@@ -11,7 +11,7 @@ import threading
 import types
 import unittest
 import weakref
-from unittest.mock import MagicMock
+from unittest.mock import AsyncMock, MagicMock, patch
 
 import pytest
 

@@ -357,5 +357,43 @@ NAMED = (
             current_NAME_TWIN.get().ask()
         """,
     ),
+    Program(
+        "passed_to_mock_and_ended",
+        """
+        @pytest.fixture
+        async def NAME_TWIN():
+            mock = MagicMock()
+            yield mock
+            for call in mock.call_args_list:
+                await call.args[0].aclose()  # teardown
+            _, client = mock.connection.send.call_args.args
+            await client.aclose()  # teardown
+
+        async def test_NAME_TWIN(NAME_TWIN):
+            for send in (NAME_TWIN, functools.partial(NAME_TWIN.connection.send, "now")):
+                client = Client()
+                client.ask()
+                send(client)
+        """,
+    ),
+    Program(
+        "passed_to_function_in_place_and_ended",
+        """
+        def send_NAME_TWIN(client):
+            pass
+
+        @pytest.fixture
+        async def NAME_TWIN():
+            with patch(f"{__name__}.send_NAME_TWIN", autospec=True) as mock:
+                yield
+                client = mock.mock_calls[0].kwargs["client"]
+                await client.aclose()  # teardown
+
+        async def test_NAME_TWIN(NAME_TWIN):
+            client = Client()
+            client.ask()
+            send_NAME_TWIN(client=client)
+        """,
+    ),
     *_OWN,
 )

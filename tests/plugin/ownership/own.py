@@ -101,4 +101,43 @@ OWN = (
         """,
         owner="test_NAME_leak",
     ),
+    Program(
+        "passed_to_mock",
+        """
+        @pytest.fixture
+        async def NAME_TWIN():
+            mock = AsyncMock()
+            yield mock
+            mock.assert_awaited_once()
+
+        async def test_NAME_TWIN(NAME_TWIN):
+            mine = Client()
+            mine.ask()
+            await NAME_TWIN(mine)
+            NAME_TWIN.connection.send(client=mine)
+            await asyncio.sleep(0)
+            await mine.aclose()  # teardown
+        """,
+        owner="test_NAME_leak",
+    ),
+    Program(
+        "passed_to_function_in_place",
+        """
+        def send_NAME_TWIN(client):
+            pass
+
+        @pytest.fixture
+        async def NAME_TWIN():
+            with patch(f"{__name__}.send_NAME_TWIN", autospec=True) as mock:
+                yield mock
+
+        async def test_NAME_TWIN(NAME_TWIN):
+            mine = Client()
+            mine.ask()
+            send_NAME_TWIN(mine)
+            await asyncio.sleep(0)
+            await mine.aclose()  # teardown
+        """,
+        owner="test_NAME_leak",
+    ),
 )
