@@ -211,7 +211,7 @@ def test_a_loop_gets_back_what_it_had_as_its_own_close() -> None:
 
     loop.close = close  # type: ignore[method-assign]
     settings: Any = None
-    loops = Loops(settings, lambda loop, owner: None, lambda main: main)
+    loops = Loops(settings, lambda loop, owner: None)
     loops.hold(loop)
     assert loop.close is not close
     loops.let_go_of_all()

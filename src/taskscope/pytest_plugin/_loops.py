@@ -8,22 +8,18 @@ import sys
 import unittest
 import weakref
 from asyncio import base_events, runners
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, final
 
 from taskscope._backends import _asyncio
-from taskscope._backends._here import backend_here, trio_run
+from taskscope._backends._here import backend_here
 from taskscope._backends._loop_tracking import LoopTracking, tracking_of
 from taskscope._backends._ownership import running_loop
 from taskscope._diagnosis.opaque import class_of
 from taskscope._table import TaskTable, tag
-from taskscope.pytest_plugin._functions import leads_to_coroutine_function
 from taskscope.pytest_plugin._owners import Owner
 from taskscope.pytest_plugin._settings import Settings
-
-Main = Callable[..., Coroutine[Any, Any, Any]]
-"""What makes the coroutine of a main task."""
 
 # The classes of loops that a Runner makes, all of which are run as asyncio runs them.
 _OF_ASYNCIO: Final = frozenset({asyncio.SelectorEventLoop, getattr(asyncio, "ProactorEventLoop", None)})
@@ -41,17 +37,14 @@ class Loops:
     settings: what holds for what nobody else answers for any more.
     closes: called before a loop is closed, and before `asyncio.Runner` cancels what is left on it; with the loop, and
         with the owner of what was spawned there when its own had been judged.
-    wrap_main: called with what makes the coroutine that a test has run, which is no coroutine function itself.
     """
 
     def __init__(
         self,
         settings: Settings,
         closes: Callable[[asyncio.AbstractEventLoop, Owner], None],
-        wrap_main: Callable[[Main], Main],
     ) -> None:
         self._closes = closes
-        self._wrap_main = wrap_main
         self._held: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
         # The last of these: it is asked for again and again, and a weak set is slow.
         self._last_held: Callable[[], asyncio.AbstractEventLoop | None] = _nothing
@@ -68,8 +61,6 @@ class Loops:
         self._check_running: Any = None
         self._runs: weakref.WeakSet[Any] = weakref.WeakSet()
         self._originals: list[tuple[Any, str, Any]] = []
-        # What is put in a place for one test is kept for the next one.
-        self._kept: dict[str, Any] = {}
 
     def hold(self, loop: asyncio.AbstractEventLoop) -> None:
         """Sees what is spawned on a loop from now on, until it is closed."""
@@ -124,27 +115,9 @@ class Loops:
         self._check_running = getattr(base_events.BaseEventLoop, _CHECK)
         self._replace(base_events.BaseEventLoop, "_set_coroutine_origin_tracking", self._letting_go_last)
 
-    def patch_runner(self) -> Callable[[], None]:
-        """Has `wrap_main` called for what `asyncio.Runner` runs. What takes it back is returned."""
-        return self._put_for_now(runners.Runner, "run", self._wrapping_main)
-
-    def patch_trio(self) -> Callable[[], None]:
-        """The same for what Trio runs, if anybody has imported it.
-
-        Not at `trio.run`: that is what somebody has who has imported the function, and what a test may compare.
-        """
-        module: Any = trio_run()
-        if getattr(module, "unrolled_run", None) is None:
-            return _nothing
-        return self._put_for_now(module, "unrolled_run", self._wrapping_main_of_trio)
-
     def unpatch(self) -> None:
         while self._originals:
-            self._unpatch_last()
-
-    def _unpatch_last(self) -> None:
-        where, name, original = self._originals.pop()
-        setattr(where, name, original)
+            setattr(*self._originals.pop())
 
     def let_go_of_all(self) -> None:
         for loop in list(self._held):
@@ -172,19 +145,9 @@ class Loops:
             self._closes(loop, self._owner)
 
     def _replace(self, where: Any, name: str, make: Callable[[Any], Any]) -> None:
-        self._put(where, name, make(getattr(where, name)))
-
-    def _put_for_now(self, where: Any, name: str, make: Callable[[Any], Any]) -> Callable[[], None]:
         original = getattr(where, name)
-        ours = self._kept.get(name)
-        if ours is None or ours.__wrapped__ is not original:
-            ours = self._kept[name] = make(original)
-        self._put(where, name, ours)
-        return self._unpatch_last
-
-    def _put(self, where: Any, name: str, ours: Any) -> None:
-        self._originals.append((where, name, getattr(where, name)))
-        setattr(where, name, ours)
+        self._originals.append((where, name, original))
+        setattr(where, name, make(original))
 
     def _closing_first(self, original: Callable[..., None]) -> Callable[..., None]:
         """For what a Runner calls first when it is closed. A wrapper of its `close` would be on stacks noted later."""
@@ -230,34 +193,6 @@ class Loops:
         self.hold(loop)
         self._held_for_set_up.add(loop)
 
-    def _wrapping_main(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def run(runner: asyncio.Runner, coro: Any, **kwargs: Any) -> Any:
-            __tracebackhide__ = True
-            if not asyncio.iscoroutine(coro) or asyncio._get_running_loop() is not None:
-                return original(runner, coro, **kwargs)
-            try:
-                self.hold(runner.get_loop())
-            except RuntimeError:  # closed: the original says so, and nothing of ours may be left that was never awaited
-                return original(runner, coro, **kwargs)
-
-            # Another function for every coroutine: no frame of ours is to await it, beside the one that has the scope.
-            def main() -> Any:
-                return coro
-
-            wrapped = self._wrap_main(main)
-            if wrapped is main:
-                return original(runner, coro, **kwargs)
-            ours: Any = wrapped()
-            given: Any = coro
-            # What the task runs is called so in its repr, and in reports of those that it outlives. A coroutine that is
-            # an object of somebody's class need not have a name.
-            ours.__name__ = getattr(given, "__name__", type(given).__name__)
-            ours.__qualname__ = getattr(given, "__qualname__", type(given).__qualname__)
-            return original(runner, ours, **kwargs)
-
-        return run
-
     def _holding_own_loop_first(self, original: Callable[..., None]) -> Callable[..., None]:
         """For what asyncio calls before it runs a loop, and before it makes a task of what that is to complete."""
 
@@ -301,16 +236,6 @@ class Loops:
                 table.let_ended_go()
 
         return set_coroutine_origin_tracking
-
-    def _wrapping_main_of_trio(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def run(runner: Any, async_fn: Any, *args: Any, **kwargs: Any) -> Any:
-            main = self._wrap_main(async_fn) if leads_to_coroutine_function(async_fn) else async_fn
-            if main is not async_fn:
-                functools.update_wrapper(main, async_fn)  # Trio calls its task so
-            return original(runner, main, *args, **kwargs)
-
-        return run
 
 
 def _nothing() -> None:

@@ -21,9 +21,10 @@ from taskscope.pytest_plugin._fixtures import Judge, with_steps
 from taskscope.pytest_plugin._functions import is_of_parameter
 from taskscope.pytest_plugin._judging import judge_from_outside, judge_on
 from taskscope.pytest_plugin._known_fixtures import KnownFixture
-from taskscope.pytest_plugin._loops import Loops, Main
+from taskscope.pytest_plugin._loops import Loops
 from taskscope.pytest_plugin._outcome import Outcomes
 from taskscope.pytest_plugin._owners import Owner, put_tag, take_tag_back
+from taskscope.pytest_plugin._runs import Main, Runs
 from taskscope.pytest_plugin._settings import SettingsOfSession
 from taskscope.pytest_plugin._tests import TestRun
 
@@ -41,7 +42,8 @@ class Enforcement:
     def __init__(self, settings: SettingsOfSession, outcomes: Outcomes) -> None:
         self._settings = settings
         self.outcomes = outcomes
-        self._loops = Loops(self._settings.default, self._loop_closes, self._wrap_main)
+        self._loops = Loops(self._settings.default, self._loop_closes)
+        self._runs = Runs(self._loops.hold, self._wrap_main)
         self._judge = Judge(self._claims_of_others, self.outcomes.collect)
         # The fixtures that are set up, in that order.
         self._fixtures: dict[Any, Owner] = {}
@@ -61,6 +63,7 @@ class Enforcement:
     def pytest_unconfigure(self) -> None:
         self._letting_go.stop()
         self._loops.let_go_of_all()
+        self._runs.take_away()
         self._loops.unpatch()
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -155,7 +158,9 @@ class Enforcement:
         if settings is None or not isinstance(item, pytest.Function | pytest.DoctestItem):
             return (yield)
         expected = self._settings.expected_leaks(item)
-        run = TestRun(item, settings, expected, self._loops, self._owners, self._fixtures, self.outcomes.collect)
+        run = TestRun(
+            item, settings, expected, self._loops, self._runs, self._owners, self._fixtures, self.outcomes.collect
+        )
         self._run = run
         with self.outcomes.phase(item, "call", run):
             try:

@@ -23,8 +23,9 @@ from taskscope.pytest_plugin._claims import ClaimsOf
 from taskscope.pytest_plugin._examples import OurTime, async_example, example, handle_of
 from taskscope.pytest_plugin._functions import is_coroutine_function
 from taskscope.pytest_plugin._judging import Collect, judge_from_outside
-from taskscope.pytest_plugin._loops import Loops, Main
+from taskscope.pytest_plugin._loops import Loops
 from taskscope.pytest_plugin._owners import Owner, put_tag, take_tag_back
+from taskscope.pytest_plugin._runs import Main, Runs
 from taskscope.pytest_plugin._searches import WITHOUT_LOOP, looking_not_for, looking_only_for
 from taskscope.pytest_plugin._settings import Expected, Settings
 
@@ -64,6 +65,7 @@ class TestRun:
         settings: Settings,
         expected: Expected | None,
         loops: Loops,
+        runs: Runs,
         others: Callable[[], Iterable[Owner]],
         fixtures: Mapping[Any, Owner],
         tell: Collect,
@@ -73,6 +75,7 @@ class TestRun:
         self.ended_early: Report | None = None
         self.time = OurTime()
         self._loops = loops
+        self._runs = runs
         self._others = others
         self._fixtures = fixtures
         self._tell = tell
@@ -120,6 +123,7 @@ class TestRun:
             self._judge()
             self.owner.let_go()
         finally:
+            self._runs.look_away()
             self._undo.close()
             # It leads back here, and would leave the test's instance to the garbage collector.
             vars(self).pop("_policy", None)
@@ -256,11 +260,12 @@ class TestRun:
         if self._is_sync or self._has_own_loop:  # others run nothing that is asked whose it is
             self._threads_before.update(thread.ident for thread in threading.enumerate())
         if self._is_sync:
-            self._undo.callback(self._loops.patch_runner())
-            self._undo.callback(self._loops.patch_trio())
+            self._runs.watch()
             self.owner.begin_search_outside()
         elif self._has_own_loop and self.settings.policy.find is not TASKS_ONLY:
-            self._undo.callback(self._loops.patch_runner())
+            self._runs.watch()
+        elif self._runs.are_in_place:
+            self._runs.take_away()
         token = put_tag(self.owner if self._is_sync or self._has_own_loop else None)
         self._undo.callback(take_tag_back, token)
         context = self.owner.case_context()
