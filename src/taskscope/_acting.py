@@ -47,7 +47,7 @@ async def act(
         _call(policy.on_report, report, failures)
     if report.tracking_lost is not None:
         with _collecting(failures):
-            logger.warning("scope %r: %s", report.scope, report.tracking_lost)
+            logger().warning("scope %r: %s", report.scope, report.tracking_lost)
     has_leaks = bool(closing.leaks or report.findings)
     if has_leaks and policy.on_leak != "ignore":
         leaving = await _act_on_leaks(scope, report, policy, closing, leaving, failures)
@@ -144,7 +144,7 @@ def _add_note(error: BaseException, note: str) -> None:
 def _log_leak(report: Report, text: str, failures: list[BaseException]) -> None:
     """One record under the logger `taskscope`, with the report as a dict in its attribute `taskscope_report`."""
     with _collecting(failures):
-        logger.error("%s", text, extra={"taskscope_report": report.to_dict()})
+        logger().error("%s", text, extra={"taskscope_report": report.to_dict()})
 
 
 def _call(callback: OnReport, report: Report, failures: list[BaseException]) -> None:
@@ -167,7 +167,7 @@ def _report_failures(failures: list[BaseException], leaving: BaseException) -> N
     for error in failures:
         _add_note(leaving, f"taskscope: telling about a report failed too: {error_in_words(error)}")
         with suppress(Exception):  # as above, or the very handler that has failed before
-            logger.error("telling about a report failed", exc_info=error)
+            logger().error("telling about a report failed", exc_info=error)
 
 
 def _has_anything_to_tell(report: Report) -> bool:

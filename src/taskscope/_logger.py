@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Final
 
-logger: Final = logging.getLogger("taskscope")
+
+def logger() -> logging.Logger:
+    """Made when it is first needed: pytest goes through all loggers of the process in each phase of each test."""
+    return logging.getLogger("taskscope")

@@ -246,7 +246,7 @@ def _warn(item: pytest.Item, text: str) -> None:
 
 
 def _log(finding: Finding) -> None:
-    logger.error("%s", finding.text, extra={"taskscope_report": finding.report})
+    logger().error("%s", finding.text, extra={"taskscope_report": finding.report})
 
 
 def _only(report: Report, leaks: tuple[TaskRecord, ...]) -> Report:
