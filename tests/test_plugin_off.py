@@ -21,9 +21,16 @@ def state():
     return {
         "run": asyncio.Runner.run.__module__,
         "close": [asyncio.Runner.close.__module__, asyncio.runners._cancel_all_tasks.__module__],
-        "asyncio": asyncio.Runner.run.__code__.co_filename,
-        "loop": [asyncio.BaseEventLoop.run_until_complete.__code__.co_filename,
-                 asyncio.BaseEventLoop.run_forever.__code__.co_filename],
+        "asyncio": [function.__code__.co_filename for function in (
+            asyncio.Runner.run,
+            asyncio.Runner._lazy_init,
+            asyncio.runners._cancel_all_tasks,
+            asyncio.BaseEventLoop.run_until_complete,
+            asyncio.BaseEventLoop.run_forever,
+            asyncio.BaseEventLoop._check_running,
+            asyncio.BaseEventLoop._set_coroutine_origin_tracking,
+            asyncio.selector_events.BaseSelectorEventLoop.close,
+        )],
         "trio": trio and [trio.run.__code__.co_filename, trio._core._run.unrolled_run.__code__.co_filename],
         "finders": [type(finder).__qualname__ for finder in sys.meta_path],
     }

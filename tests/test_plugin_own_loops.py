@@ -32,6 +32,29 @@ FILES = {
             loop.run_until_complete(spawn())
             loop.close()
 
+        def test_leak_on_a_loop_whose_close_was_taken_before():
+            loop = asyncio.new_event_loop()
+            close = loop.close
+            loop.run_until_complete(spawn())
+            close()
+
+        def test_clean_on_a_loop_whose_close_was_taken_before():
+            loop = asyncio.new_event_loop()
+            close = loop.close
+            task = loop.run_until_complete(spawn())
+            loop.run_until_complete(end(task))
+            close()
+
+        class OwnLoop(asyncio.SelectorEventLoop):
+            def close(self):
+                super().close()
+
+        def test_leak_on_an_own_kind_of_loop():
+            loop = OwnLoop()
+            close = loop.close
+            loop.run_until_complete(spawn())
+            close()
+
         def test_leak_on_a_loop_that_runs_for_ever():
             loop = asyncio.new_event_loop()
             loop.call_soon(lambda: loop.create_task(spawn()))
@@ -53,6 +76,18 @@ FILES = {
         def test_what_is_left_open_can_be_closed():
             left_open.close()
             assert "close" not in vars(left_open)
+
+        class ClosesInCleanup(unittest.TestCase):
+            def setUp(self):
+                self.loop = asyncio.new_event_loop()
+                self.addCleanup(self.loop.close)
+
+            def test_leak_of_a_loop_that_a_cleanup_closes(self):
+                self.loop.run_until_complete(spawn())
+
+            def test_clean_on_a_loop_that_a_cleanup_closes(self):
+                task = self.loop.run_until_complete(spawn())
+                self.loop.run_until_complete(end(task))
 
         class Case(unittest.TestCase):
             def setUp(self):
@@ -131,7 +166,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     "test",
     [
         "test_leak",
+        "test_leak_on_a_loop_whose_close_was_taken_before",
+        "test_leak_on_an_own_kind_of_loop",
         "test_leak_on_a_loop_that_runs_for_ever",
+        "test_leak_of_a_loop_that_a_cleanup_closes",
         "test_loop_that_is_left_open",
         "test_case_leak",
         "test_with_loop_of_fixture_leak",
@@ -149,6 +187,8 @@ def test_what_is_left_on_a_loop_of_its_own_is_told(run: Run, test: str) -> None:
     "test",
     [
         "test_clean",
+        "test_clean_on_a_loop_whose_close_was_taken_before",
+        "test_clean_on_a_loop_that_a_cleanup_closes",
         "test_what_is_left_open_can_be_closed",
         "test_case_clean",
         "test_with_loop_of_fixture_clean",

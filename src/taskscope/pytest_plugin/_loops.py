@@ -7,7 +7,7 @@ import functools
 import sys
 import unittest
 import weakref
-from asyncio import base_events, runners
+from asyncio import base_events, runners, selector_events
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, final
@@ -50,8 +50,9 @@ class Loops:
         self._last_held: Callable[[], asyncio.AbstractEventLoop | None] = _nothing
         # Answers on all loops for what is spawned when whoever spawns it has been judged.
         self._owner = Owner("event loop", "loop", settings, Loops.hold)
-        # What loops had as an attribute of their own before ours came in its place.
-        self._own_closes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
+        # By loop the `close` that was put on it, which leads to the loop, and what it had there of its own before.
+        self._put_closes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Callable[[], Any], Any]]
+        self._put_closes = weakref.WeakKeyDictionary()
         # Those that make a main task without us just now.
         self._aside: dict[asyncio.AbstractEventLoop, LoopTracking] = {}
         # Those that nothing has been run in yet.
@@ -69,10 +70,13 @@ class Loops:
         tracking_of(loop).acquire()
         self._held.add(loop)
         self._last_held = weakref.ref(loop)
-        original = loop.close
+        self._put_close_on(loop)
+
+    def _put_close_on(self, loop: asyncio.AbstractEventLoop) -> None:
         own: Any = vars(loop).get("close") if hasattr(loop, "__dict__") else None
-        if own is not None:
-            self._own_closes[loop] = own
+        if own is None and class_of(loop) is asyncio.SelectorEventLoop:
+            return  # it is seen by its class
+        original = loop.close
 
         def close() -> None:
             self._let_go(loop)
@@ -80,6 +84,16 @@ class Loops:
 
         with suppress(AttributeError):
             loop.close = close  # type: ignore[method-assign]
+            self._put_closes[loop] = weakref.ref(close), own
+
+    def _take_close_off(self, loop: asyncio.AbstractEventLoop) -> None:
+        find_ours, own = self._put_closes.pop(loop, (_nothing, None))
+        if find_ours() is None or vars(loop).get("close") is not find_ours():
+            return
+        if own is None:
+            del loop.close
+        else:
+            loop.close = own  # type: ignore[method-assign]
 
     @property
     def heir(self) -> TaskTable:
@@ -110,6 +124,8 @@ class Loops:
         """
         self._replace(runners, "_cancel_all_tasks", self._closing_first)
         self._replace(runners.Runner, "_lazy_init", self._holding_when_run)
+        # In their classes, for a test can have taken the method of a loop before that was held.
+        self._replace(selector_events.BaseSelectorEventLoop, "close", self._letting_go_first)
         # Of uvloop's loops, which are in C, those are seen that a Runner or a fixture has made.
         self._replace(base_events.BaseEventLoop, _CHECK, self._holding_own_loop_first)
         self._check_running = getattr(base_events.BaseEventLoop, _CHECK)
@@ -133,12 +149,7 @@ class Loops:
         self._aside.pop(loop, None)
         self._last_held = _nothing
         tracking_of(loop).release()
-        own = self._own_closes.pop(loop, None)
-        with suppress(AttributeError):
-            if own is None:
-                del loop.close
-            else:
-                loop.close = own  # type: ignore[method-assign]
+        self._take_close_off(loop)
 
     def _tell_of_closing(self, loop: asyncio.AbstractEventLoop | None) -> None:
         if loop is not None and loop in self._held and not loop.is_closed():
@@ -161,6 +172,15 @@ class Loops:
                 self._closing.add(loop)
 
         return cancel_all_tasks
+
+    def _letting_go_first(self, original: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(original)
+        def close(loop: asyncio.AbstractEventLoop) -> None:
+            __tracebackhide__ = True
+            self._let_go(loop)
+            original(loop)
+
+        return close
 
     def _holding_when_run(self, original: Callable[[asyncio.Runner], None]) -> Callable[[asyncio.Runner], None]:
         """For what makes a runner's loop: its `run` calls it first, and others who do may put a factory there yet."""
