@@ -68,7 +68,7 @@ def _tracked(make: Callable[[], asyncio.AbstractEventLoop]) -> asyncio.AbstractE
 
 
 def _asyncio_loop() -> asyncio.AbstractEventLoop:
-    return _tracked(asyncio.new_event_loop)
+    return _tracked(asyncio.events.new_event_loop)
 
 
 def _uvloop_loop() -> asyncio.AbstractEventLoop:
@@ -78,9 +78,9 @@ def _uvloop_loop() -> asyncio.AbstractEventLoop:
 
 def _eager_loop() -> asyncio.AbstractEventLoop:
     def make() -> asyncio.AbstractEventLoop:
-        loop = asyncio.new_event_loop()
+        loop = asyncio.events.new_event_loop()
         if sys.version_info >= (3, 12):  # nobody gets here before
-            loop.set_task_factory(asyncio.eager_task_factory)
+            loop.set_task_factory(asyncio.tasks.eager_task_factory)
         return loop
 
     return _tracked(make)

@@ -51,7 +51,7 @@ def find_deadlocked(loop: asyncio.AbstractEventLoop | None = None) -> Report:
     running = asyncio._get_running_loop()
     if loop is None:
         loop = running_loop()
-    if not isinstance(loop, asyncio.AbstractEventLoop):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(loop, asyncio.events.AbstractEventLoop):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"loop={safe_repr(loop)}: must be None or an event loop of asyncio, not {type(loop).__name__}")
     if is_off():
         return _NOTHING

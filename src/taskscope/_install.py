@@ -118,7 +118,7 @@ def install(
     if loop is None:
         backend: Backend = backend_here()
         tracking: Tracking = backend.running_tracking()
-    elif not isinstance(loop, asyncio.AbstractEventLoop):  # pyright: ignore[reportUnnecessaryIsInstance]
+    elif not isinstance(loop, asyncio.events.AbstractEventLoop):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"loop={safe_repr(loop)}: must be None or an event loop of asyncio, not {type(loop).__name__}")
     else:
         backend = _asyncio
@@ -194,7 +194,7 @@ def run(
 
             result = trio.run(_in_root, begun, scope)
             return result
-        with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
+        with asyncio.runners.Runner(debug=debug, loop_factory=loop_factory) as runner:
             result = runner.run(_in_root(begun, scope))
             return result
     finally:

@@ -52,15 +52,15 @@ def is_pair(resource: Any) -> bool:
     return (
         is_exactly(resource, tuple)
         and len(resource) == 2
-        and issubclass(class_of(resource[0]), asyncio.StreamReader)
-        and issubclass(class_of(resource[1]), asyncio.StreamWriter)
+        and issubclass(class_of(resource[0]), asyncio.streams.StreamReader)
+        and issubclass(class_of(resource[1]), asyncio.streams.StreamWriter)
     )
 
 
 def is_server(resource: object) -> bool:
     """Whether a resource is a server of asyncio or uvloop: to close one takes nothing from those who serve."""
     kind = class_of(resource)
-    return issubclass(kind, asyncio.AbstractServer) or type_name(kind) in ("uvloop.loop.Server", "uvloop.Server")
+    return issubclass(kind, asyncio.events.AbstractServer) or type_name(kind) in ("uvloop.loop.Server", "uvloop.Server")
 
 
 def what_it_is(resource: object, name: str | None) -> str:
@@ -90,7 +90,7 @@ def stand_ins(resource: Any) -> list[object]:
     found = [resource, part]
     if is_pair(resource):
         found.append(resource[0])
-    if issubclass(class_of(part), asyncio.StreamWriter):
+    if issubclass(class_of(part), asyncio.streams.StreamWriter):
         found += [half for half in (field_of(part, "_transport"), field_of(part, "_reader")) if _is_thing(half)]
     return found
 

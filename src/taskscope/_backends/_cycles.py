@@ -33,7 +33,7 @@ def cancel_by_waking(task: AnyTask) -> None:
     for callback, context in callbacks:
         if getattr(callback, "__self__", None) is task:
             waiter.remove_done_callback(callback)
-            if not isinstance(waiter, asyncio.Task):
+            if not isinstance(waiter, asyncio.tasks.Task):
                 waiter.add_done_callback(_retrieve)
             cancelled = task.get_loop().create_future()
             cancelled.cancel()

@@ -19,7 +19,7 @@ Factory = Callable[..., Any]
 
 # AnyIO recognises an eager factory by this code object and takes the constructor out of its closure.
 if sys.version_info >= (3, 12):
-    EAGER_CODE: CodeType | None = asyncio.eager_task_factory.__code__
+    EAGER_CODE: CodeType | None = asyncio.tasks.eager_task_factory.__code__
 else:
     EAGER_CODE = None
 
@@ -122,7 +122,7 @@ def eager_factory(ownership: Ownership, theirs: Callable[..., Any]) -> Factory:
 
     if sys.version_info < (3, 12):
         raise RuntimeError("there is no eager task factory before Python 3.12")
-    return asyncio.create_eager_task_factory(construct)
+    return asyncio.tasks.create_eager_task_factory(construct)
 
 
 def _spawn(

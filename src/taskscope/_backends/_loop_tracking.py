@@ -160,7 +160,9 @@ class LoopTracking:
     def _put_on(self, loop: asyncio.AbstractEventLoop, current: Any) -> None:
         if current is None:
             if self._plain is None:
-                self._plain = plain_factory(self.ownership, 2 if isinstance(loop, asyncio.BaseEventLoop) else 1)
+                self._plain = plain_factory(
+                    self.ownership, 2 if isinstance(loop, asyncio.base_events.BaseEventLoop) else 1
+                )
                 setattr(self._plain, _MARK, _Mark(weakref.ref(self._plain), self.ownership, None))
             self.factory = self._plain
             loop.set_task_factory(self._plain)

@@ -8,19 +8,21 @@ import sys
 import weakref
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, NamedTuple, final
+from typing import Any, Final, NamedTuple, final
 
 from taskscope._table import NO_SITE, AnyTask, Row, TaskTable, tag
 
 if sys.version_info >= (3, 12):
-    current_task = asyncio.current_task
+    current_task = asyncio.tasks.current_task
 else:
     # the Python function of 3.11 costs five times this look-up
     current_task: Callable[[asyncio.AbstractEventLoop], AnyTask | None] = vars(asyncio.tasks)["_current_tasks"].get
 
 # From 3.14 on the functions of asyncio, which are in C, see no tasks in pure Python: those keep books of their own.
 _current_python_task: Callable[[asyncio.AbstractEventLoop], AnyTask | None] = vars(asyncio.tasks)["_current_tasks"].get
-_all_python_tasks: Callable[[], set[AnyTask]] = vars(asyncio.tasks).get("_py_all_tasks", asyncio.all_tasks)
+_all_python_tasks: Callable[[], set[AnyTask]] = vars(asyncio.tasks).get("_py_all_tasks", asyncio.tasks.all_tasks)
+
+_isfuture: Final = asyncio.futures.isfuture
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
@@ -39,7 +41,7 @@ def running_task(loop: asyncio.AbstractEventLoop) -> AnyTask | None:
 
 def all_tasks() -> set[AnyTask]:
     """The pending tasks of the running loop, also those in pure Python."""
-    found = asyncio.all_tasks()
+    found = asyncio.tasks.all_tasks()
     return found | _all_python_tasks() if sys.version_info >= (3, 14) else found
 
 
@@ -163,7 +165,7 @@ class Ownership:
         return Owner(table, NO_SITE if parent is None else table.rows.get(parent, NO_SITE), closed=closed)
 
     def record(self, task: AnyTask, owner: Owner, row: Row) -> None:
-        if not asyncio.isfuture(task):
+        if not _isfuture(task):
             return  # a user's factory may return what it likes; what is no future cannot be waited for
         table = owner.table
         if owner.aside:

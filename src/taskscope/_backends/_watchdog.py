@@ -79,7 +79,7 @@ def watchdog_if_needed(loop: asyncio.AbstractEventLoop, seconds: float, patience
 
     (uvloop's moves once a turn, but nobody can patch it.)
     """
-    if not isinstance(loop, asyncio.BaseEventLoop) or loop.time() != loop.time():
+    if not isinstance(loop, asyncio.base_events.BaseEventLoop) or loop.time() != loop.time():
         return None
     return Watchdog(partial(call_in, loop), seconds, patience)
 

@@ -47,7 +47,7 @@ def is_asleep_for(loop: asyncio.AbstractEventLoop, seconds: float) -> bool:
 
 def _has_no_timer_before(own: dict[str, Any], when: float) -> bool:
     return all(
-        class_of(timer) is asyncio.TimerHandle and (timer.cancelled() or timer.when() > when)
+        class_of(timer) is asyncio.events.TimerHandle and (timer.cancelled() or timer.when() > when)
         for timer in own["_scheduled"]
     )
 

@@ -18,7 +18,7 @@ try:
     from _asyncio import Future as _CFuture
     from _asyncio import Task as _CTask
 except ImportError:  # pragma: no cover - an interpreter without asyncio's C code
-    _CFuture, _CTask = asyncio.Future, asyncio.Task  # type: ignore[misc]
+    _CFuture, _CTask = asyncio.futures.Future, asyncio.tasks.Task  # type: ignore[misc]
 
 _PyFuture: Final = cast("type[asyncio.Future[Any]]", asyncio.futures._PyFuture)  # type: ignore[attr-defined]
 _PyTask: Final = cast("type[asyncio.Task[Any]]", asyncio.tasks._PyTask)  # type: ignore[attr-defined]

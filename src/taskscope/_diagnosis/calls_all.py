@@ -55,8 +55,8 @@ ENDERS: Final = frozenset({"pytest_timeout"})
 _TOGETHER: Final = frozenset({"kill", "SIGINT"})
 
 # Under another name, or as callbacks.
-_CALLBACKS: Final = frozenset(map(id, (asyncio.all_tasks, os.kill, signal.raise_signal, _thread.interrupt_main)))
-_ENDING_CALLBACKS: Final = frozenset(map(id, (sys.exit, os._exit, asyncio.BaseEventLoop.stop)))
+_CALLBACKS: Final = frozenset(map(id, (asyncio.tasks.all_tasks, os.kill, signal.raise_signal, _thread.interrupt_main)))
+_ENDING_CALLBACKS: Final = frozenset(map(id, (sys.exit, os._exit, asyncio.base_events.BaseEventLoop.stop)))
 
 # Of a loop: much else can be stopped.
 _STOP: Final = "stop"
@@ -99,7 +99,7 @@ class _Search:
         for thing, names in self._ahead:  # which grow meanwhile
             if id(thing) in self._callbacks or (self._kinds and issubclass(class_of(thing), self._kinds)):
                 return True
-            if self._stops(names) and issubclass(class_of(thing), asyncio.AbstractEventLoop):
+            if self._stops(names) and issubclass(class_of(thing), asyncio.events.AbstractEventLoop):
                 return True
             if class_of(thing) is types.FunctionType:
                 if module_in(thing.__globals__) in ENDERS:

@@ -123,16 +123,16 @@ def led_to(thing: Any, kind: type[Any], names: Names | None) -> Iterable[object]
 
 
 def _led_to_by_object(thing: Any, kind: type[Any], names: Names | None) -> Iterable[object]:
-    if kind is asyncio.TimerHandle or kind is asyncio.Handle:
+    if kind is asyncio.events.TimerHandle or kind is asyncio.events.Handle:
         return [thing._callback, *(thing._args or ())]  # there can be very many of them
     if is_future(thing):
         return [] if is_task(thing) else done_callbacks(thing)  # tasks that are alive are looked at as such
-    if issubclass(kind, asyncio.AbstractEventLoop):
+    if issubclass(kind, asyncio.events.AbstractEventLoop):
         return []
     module = module_of(kind) or ""
     if not _is_library(module):
         fields = [value for name, value in own_fields(thing) if name in names] if names is not None else []
-        if issubclass(kind, (threading.Thread, asyncio.Handle)):
+        if issubclass(kind, (threading.Thread, asyncio.events.Handle)):
             fields = own_values(thing)
         methods = (each for each in _methods(kind, names) if each.__name__ != "__init__")
         return [*fields, *(types.MethodType(each, thing) for each in methods)]

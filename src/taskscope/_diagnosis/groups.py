@@ -34,7 +34,7 @@ def owning_group(task: AnyTask) -> tuple[Any, AnyTask | None]:
     if is_trio_task(task):
         return owning_nursery(task)
     for callback in done_callbacks(task):
-        if type(callback) is types.MethodType and issubclass(type(callback.__self__), asyncio.TaskGroup):
+        if type(callback) is types.MethodType and issubclass(type(callback.__self__), asyncio.taskgroups.TaskGroup):
             return callback.__self__, fields(callback.__self__).get("_parent_task")
         group = group_behind(callback)
         if group is not None:

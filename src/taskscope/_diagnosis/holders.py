@@ -14,16 +14,16 @@ from taskscope._diagnosis.primitives import referred
 from taskscope._diagnosis.stack import Chain, Link
 from taskscope._diagnosis.wait_point import WaitPoint
 
-_EXIT: Final[Any] = asyncio.Lock.__aexit__
+_EXIT: Final[Any] = asyncio.locks.Lock.__aexit__
 _IS_BOUND: Final = sys.version_info < (3, 14)  # later ones keep the function and the lock side by side
 
 
 def lock_at(point: WaitPoint) -> object | None:
     """The lock that a task waits for at a wait point, None where it waits for none."""
     if point.kind == "lock":
-        return cast("object | None", referred(point.holder, asyncio.Lock))
+        return cast("object | None", referred(point.holder, asyncio.locks.Lock))
     if point.kind == "condition":
-        lock: object | None = fields(referred(point.holder, asyncio.Condition)).get("_lock")
+        lock: object | None = fields(referred(point.holder, asyncio.locks.Condition)).get("_lock")
         return lock
     return None
 
@@ -50,9 +50,9 @@ def _held_in(chain: Chain) -> Iterator[object]:
             del locks[places[0]]  # only once: it can be held as well, and be entered for the second time
         yield from locks
         if link.code.co_qualname == "_ContextManagerMixin.__aenter__":
-            let_go = referred(link.holder, asyncio.Lock)
+            let_go = referred(link.holder, asyncio.locks.Lock)
         elif link.code.co_qualname == "Condition.wait":
-            let_go = fields(referred(link.holder, asyncio.Condition)).get("_lock")
+            let_go = fields(referred(link.holder, asyncio.locks.Condition)).get("_lock")
 
 
 def _locks_to_leave(link: Link) -> list[object]:
@@ -61,7 +61,7 @@ def _locks_to_leave(link: Link) -> list[object]:
     refs = gc.get_referents(link.holder)
     if _IS_BOUND:
         exits = [ref for ref in refs if type(ref) is types.MethodType and ref.__func__ is _EXIT]
-        return [ref.__self__ for ref in exits if issubclass(type(ref.__self__), asyncio.Lock)]
-    locks = [ref for ref in refs if issubclass(type(ref), asyncio.Lock)]
+        return [ref.__self__ for ref in exits if issubclass(type(ref.__self__), asyncio.locks.Lock)]
+    locks = [ref for ref in refs if issubclass(type(ref), asyncio.locks.Lock)]
     # With two locks in one frame it cannot be told whose exit it is.
     return locks if len({*map(id, locks)}) == 1 and any(ref is _EXIT for ref in refs) else []

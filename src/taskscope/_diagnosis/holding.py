@@ -49,8 +49,8 @@ _STOPS: Final[tuple[type, ...]] = (
     logging.Logger,
     logging.Handler,
     # A connection leads to its server, and to whatever answers there.
-    asyncio.BaseTransport,
-    asyncio.StreamReaderProtocol,
+    asyncio.transports.BaseTransport,
+    asyncio.streams.StreamReaderProtocol,
     bytearray,
 )
 
@@ -277,7 +277,7 @@ def _steps_to_tasks(obj: Any) -> Iterator[Step]:
 def _is_group(kind: type) -> bool:
     package = package_of(kind)
     is_of_theirs = package in ("trio", "anyio") and _name(kind) in ("Nursery", "TaskGroup")
-    return is_of_theirs or issubclass(kind, asyncio.TaskGroup)
+    return is_of_theirs or issubclass(kind, asyncio.taskgroups.TaskGroup)
 
 
 def _variables(frame: types.FrameType) -> dict[str, object]:

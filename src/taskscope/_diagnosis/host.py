@@ -68,7 +68,7 @@ def held_now(task: asyncio.Task[Any] | None, frame: FrameType | None, registries
         frame = frame.f_back
     if _BORROWS:
         steps = min(steps, 1)
-    if steps and called != "__wakeup" and not isinstance(task.get_loop(), asyncio.BaseEventLoop):
+    if steps and called != "__wakeup" and not isinstance(task.get_loop(), asyncio.base_events.BaseEventLoop):
         steps += 1  # uvloop takes a method without arguments apart to call it, and holds the task as well
     references = sys.getrefcount(task) - _OWN - _RUNNING_TASK - steps - (task in _eager_tasks)
     of_coroutine = sys.getrefcount(coroutine) - _OWN - _RUNNING_CODE - (_IN_PYTHON if steps else 0)
@@ -140,7 +140,7 @@ def _is_loop(frame: FrameType | None) -> bool:
     if frame is None:
         return False
     # uvloop's own code has no frames.
-    return frame.f_code is asyncio.Handle._run.__code__ or frame.f_code.co_filename == asyncio.runners.__file__
+    return frame.f_code is asyncio.events.Handle._run.__code__ or frame.f_code.co_filename == asyncio.runners.__file__
 
 
 def _count_own() -> int:

@@ -33,7 +33,7 @@ def timers_after(loop: asyncio.AbstractEventLoop, when: float) -> Mapping[int, i
     scheduled: Any = field_of(loop, "_scheduled")
     if class_of(scheduled) is not list:
         return {}
-    timers = (timer for timer in scheduled if class_of(timer) is asyncio.TimerHandle)
+    timers = (timer for timer in scheduled if class_of(timer) is asyncio.events.TimerHandle)
     return Counter(id(timer) for timer in timers if timer.when() > when)
 
 

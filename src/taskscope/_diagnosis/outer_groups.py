@@ -35,7 +35,7 @@ _FIELDS_OF_ANYIO: Final = frozenset(
     }
 )
 
-_ON_DONE: Final[Any] = getattr(asyncio.TaskGroup, "_on_task_done", None)
+_ON_DONE: Final[Any] = getattr(asyncio.taskgroups.TaskGroup, "_on_task_done", None)
 
 # By what AnyIO's objects know the cancel scope that they are in, or that is theirs.
 _UPWARD: Final = {
@@ -214,7 +214,7 @@ def unit_behind(obj: Any) -> object | None:
     unit = _unit_of(manager)
     if unit is None or (manager is not obj and not _is_defined_by_class(obj)):
         return None
-    names = _FIELDS if is_exactly(unit, asyncio.TaskGroup) else _FIELDS_OF_ANYIO
+    names = _FIELDS if is_exactly(unit, asyncio.taskgroups.TaskGroup) else _FIELDS_OF_ANYIO
     return unit if fields(manager).keys() | fields(unit).keys() <= names else None
 
 
@@ -226,7 +226,7 @@ def _is_defined_by_class(method: types.MethodType) -> bool:
 
 
 def _unit_of(group: Any) -> object | None:
-    if is_exactly(group, asyncio.TaskGroup) or is_exactly_of_backend(group, "CancelScope"):
+    if is_exactly(group, asyncio.taskgroups.TaskGroup) or is_exactly_of_backend(group, "CancelScope"):
         unit: object = group
         return unit
     if is_exactly_of_backend(group, "TaskGroup"):
@@ -236,12 +236,16 @@ def _unit_of(group: Any) -> object | None:
 
 
 def _opener_of(unit: object) -> object:
-    return fields(unit).get("_parent_task") if is_exactly(unit, asyncio.TaskGroup) else attribute(unit, "_host_task")
+    return (
+        fields(unit).get("_parent_task")
+        if is_exactly(unit, asyncio.taskgroups.TaskGroup)
+        else attribute(unit, "_host_task")
+    )
 
 
 def _is_open(unit: object) -> bool:
     """Whether nothing has begun to cancel it, nor any clock will."""
-    if is_exactly(unit, asyncio.TaskGroup):
+    if is_exactly(unit, asyncio.taskgroups.TaskGroup):
         own = fields(unit)
         return own.get("_aborting") is False and own.get("_errors") == [] and own.get("_base_error") is None
     return attribute(unit, "_cancel_called") is False and attribute(unit, "_timeout_handle") is None
@@ -250,7 +254,7 @@ def _is_open(unit: object) -> bool:
 def reach_of(unit: Any) -> Reach:
     tasks: list[Any] = []
     scopes: list[Any] = []
-    if is_exactly(unit, asyncio.TaskGroup):
+    if is_exactly(unit, asyncio.taskgroups.TaskGroup):
         tasks += fields(unit)["_tasks"]
     else:
         scopes.append(unit)
@@ -275,4 +279,7 @@ def _is_under_timeout(coroutines: Iterable[object]) -> bool:
     """Whether asyncio's clock is about to cancel who has these coroutines, and so all that is in its groups."""
     refs = [ref for coroutine in coroutines for ref in gc.get_referents(coroutine)]
     managers = [ref.__self__ if type(ref) is types.MethodType else ref for ref in refs]
-    return any(is_exactly(ref, asyncio.Timeout) and fields(ref).get("_timeout_handler") is not None for ref in managers)
+    return any(
+        is_exactly(ref, asyncio.timeouts.Timeout) and fields(ref).get("_timeout_handler") is not None
+        for ref in managers
+    )

@@ -33,7 +33,10 @@ CALLABLES: Final = METHODS | {id(types.FunctionType), id(functools.partial)}
 """The ids of their classes."""
 
 # What is called at Ctrl-C, and when a task of a group ends.
-_KNOWN_METHODS: Final = (getattr(asyncio.Runner, "_on_sigint", None), getattr(asyncio.TaskGroup, "_on_task_done", None))
+_KNOWN_METHODS: Final = (
+    getattr(asyncio.runners.Runner, "_on_sigint", None),
+    getattr(asyncio.taskgroups.TaskGroup, "_on_task_done", None),
+)
 
 
 def passes_on(holder: Any) -> bool:
@@ -41,10 +44,10 @@ def passes_on(holder: Any) -> bool:
     kind = id(class_of(holder))
     if kind in CONTAINERS or (kind in CALLABLES and not is_of_libraries(holder)):
         return True
-    if is_exactly(holder, asyncio.Timeout):
+    if is_exactly(holder, asyncio.timeouts.Timeout):
         return fields(holder).get("_timeout_handler") is None
     return (
-        is_exactly(holder, asyncio.TaskGroup)
+        is_exactly(holder, asyncio.taskgroups.TaskGroup)
         or is_of_backend(holder, "TaskGroup")
         or is_of_backend(holder, "BlockingPortal")
     )
@@ -69,4 +72,4 @@ def _waits_for_one_of_many(function: Any) -> bool:
     if function.__code__.co_qualname != "_wait.<locals>._on_completion":
         return False
     cell = cells_of(function).get("return_when")
-    return cell is not None and cell.cell_contents != asyncio.ALL_COMPLETED
+    return cell is not None and cell.cell_contents != asyncio.tasks.ALL_COMPLETED

@@ -57,7 +57,7 @@ def _referents(holder: object) -> list[object]:
 
 
 def _queue(holder: object) -> str | None:
-    known = fields(referred(holder, asyncio.Queue))
+    known = fields(referred(holder, asyncio.queues.Queue))
     items: Any = known.get("_queue")
     maxsize: Any = known.get("_maxsize")
     if type(items) not in (collections.deque, list) or type(maxsize) is not int:
@@ -70,32 +70,32 @@ def _queue(holder: object) -> str | None:
 
 
 def _unfinished(holder: object) -> str | None:
-    left = fields(referred(holder, asyncio.Queue)).get("_unfinished_tasks")
+    left = fields(referred(holder, asyncio.queues.Queue)).get("_unfinished_tasks")
     return f"Queue with {left:,} items not marked as done" if type(left) is int else None
 
 
 def _lock(holder: object) -> str | None:
-    locked = fields(referred(holder, asyncio.Lock)).get("_locked")
+    locked = fields(referred(holder, asyncio.locks.Lock)).get("_locked")
     return None if type(locked) is not bool else "Lock held" if locked else "Lock free"
 
 
 def _semaphore(holder: object) -> str | None:
-    value = fields(referred(holder, asyncio.Semaphore)).get("_value")
+    value = fields(referred(holder, asyncio.locks.Semaphore)).get("_value")
     return f"Semaphore at {value}" if type(value) is int else None
 
 
 def _event(holder: object) -> str | None:
-    value = fields(referred(holder, asyncio.Event)).get("_value")
+    value = fields(referred(holder, asyncio.locks.Event)).get("_value")
     return None if type(value) is not bool else "Event set" if value else "Event not set"
 
 
 def _condition(holder: object) -> str | None:
-    condition = referred(holder, asyncio.Condition)
+    condition = referred(holder, asyncio.locks.Condition)
     return None if condition is None else "Condition not notified"
 
 
 def _barrier(holder: object) -> str | None:
-    known = fields(referred(holder, asyncio.Barrier))
+    known = fields(referred(holder, asyncio.locks.Barrier))
     waiting, parties = known.get("_count"), known.get("_parties")
     if type(waiting) is not int or type(parties) is not int:
         return None
@@ -110,7 +110,7 @@ def timer_state(holder: object) -> str | None:
 def _seconds_left(refs: Iterable[object]) -> float | None:
     """Seconds until the first timer among some objects fires."""
     for ref in refs:
-        if issubclass(type(ref), asyncio.TimerHandle) or _is_uvloop(ref, "TimerHandle"):
+        if issubclass(type(ref), asyncio.events.TimerHandle) or _is_uvloop(ref, "TimerHandle"):
             when: Any = cast("asyncio.TimerHandle", ref).when()
             loop = asyncio._get_running_loop()
             return None if loop is None else max(0.0, float(when - loop.time()))

@@ -37,7 +37,7 @@ _MOST: Final = 100_000
 _FACTOR: Final = 2
 
 # Never walked through: alive by nature, or on the way to the whole heap.
-_ALIVE: Final = (types.ModuleType, type, types.CodeType, asyncio.AbstractEventLoop)
+_ALIVE: Final = (types.ModuleType, type, types.CodeType, asyncio.events.AbstractEventLoop)
 
 # They refer to nothing, and are shared by all of Python.
 _ATOMS: Final = frozenset(map(id, (types.NoneType, bool, int, float, complex, str, bytes)))

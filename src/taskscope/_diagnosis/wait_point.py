@@ -157,7 +157,7 @@ def _timeouts_of(link: Link) -> list[float]:
     found: list[float] = []
     for ref in refs:
         timeout: Any = ref.__self__ if type(ref) is types.MethodType else ref
-        if type(timeout) is asyncio.Timeout:
+        if type(timeout) is asyncio.timeouts.Timeout:
             when = timeout.when()
             if when is not None and loop is not None:
                 found.append(max(0.0, when - loop.time()))

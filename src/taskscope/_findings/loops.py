@@ -58,7 +58,7 @@ def timers_under(table: TaskTable, loop: asyncio.AbstractEventLoop) -> list[Time
     if not shows_timers(loop):
         return []
     # those that are due wait among the other calls of this turn
-    due = [handle for handle in _listed(loop, "_ready") if isinstance(handle, asyncio.TimerHandle)]
+    due = [handle for handle in _listed(loop, "_ready") if isinstance(handle, asyncio.events.TimerHandle)]
     handles = _listed(loop, "_scheduled") + due
     mine = [handle for handle in handles if is_tagged(handle._context, table) and not handle.cancelled()]
     return [Timer(handle, handle._callback, handle._context, handle.when()) for handle in mine]
@@ -142,7 +142,7 @@ def _uvloop_polls(loop: asyncio.AbstractEventLoop) -> list[tuple[int, Any]]:
 
 def _callback_in(handle: Any) -> Any:
     """What a user has asked uvloop to call; for what uvloop itself has, anything."""
-    known = (asyncio.AbstractEventLoop, Context)
+    known = (asyncio.events.AbstractEventLoop, Context)
     return next((held for held in gc.get_referents(handle) if not isinstance(held, known)), UNKNOWN)
 
 

@@ -21,7 +21,7 @@ _OF_PROCESSES: Final = Starts(ProcessPoolExecutor, "__init__")
 _THREAD_WORKERS: Final = "concurrent.futures.thread"
 _PROCESS_WORKERS: Final = "concurrent.futures.process"
 
-_Loop: Final = asyncio.AbstractEventLoop
+_Loop: Final = asyncio.events.AbstractEventLoop
 
 
 @final

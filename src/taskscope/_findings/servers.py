@@ -36,7 +36,7 @@ class Servers(Looking):
 
 def _of_asyncio(loop: asyncio.AbstractEventLoop, table: TaskTable) -> list[Any]:
     mine = watched_under(table, loop)
-    return [part for watched in mine for part in watched.arguments if isinstance(part, asyncio.Server)]
+    return [part for watched in mine for part in watched.arguments if isinstance(part, asyncio.base_events.Server)]
 
 
 def _of_uvloop(loop: asyncio.AbstractEventLoop, table: TaskTable) -> list[Any]:

@@ -95,7 +95,7 @@ def _judge_without_loop(owner: Owner, claims: ClaimsOf | None, tell: Collect) ->
 
 def _run_beside(work: Coroutine[Any, Any, None]) -> None:
     """Runs what has no loop of its own to run on."""
-    beside = asyncio.new_event_loop()
+    beside = asyncio.events.new_event_loop()
     try:
         beside.run_until_complete(work)
     finally:

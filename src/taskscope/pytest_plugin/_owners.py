@@ -126,7 +126,7 @@ class Owner:
 
         That ends it itself, also where it was interrupted, and raises what it raises.
         """
-        task = asyncio.current_task()
+        task = asyncio.tasks.current_task()
         assert task is not None
         self.table_on(_asyncio).take(task)
 

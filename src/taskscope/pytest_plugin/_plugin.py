@@ -115,7 +115,7 @@ class Enforcement:
         # pytest has no public name for a fixture's finalizers, among which is the generator that a sync one is.
         finalizers: Any = getattr(fixturedef, "_finalizers", None)
         owner.set_value(value, finalizers)
-        if issubclass(class_of(value), asyncio.AbstractEventLoop):
+        if issubclass(class_of(value), asyncio.events.AbstractEventLoop):
             self._loops.hold(value)
         return value
 

@@ -81,7 +81,7 @@ _SETS: Final = (set, frozenset)
 # Where a future that is written in Python keeps who waits for it.
 _CALLBACKS: Final = "_callbacks"
 
-_TASK_GROUP: Final = asyncio.TaskGroup  # bound here, for tests put others in its place
+_TASK_GROUP: Final = asyncio.taskgroups.TaskGroup  # bound here, for tests put others in its place
 
 # Where a task group keeps who has opened it.
 _PARENT_TASK: Final = "_parent_task"

@@ -99,7 +99,7 @@ class Runs:
             __tracebackhide__ = True
             if self._watching.get("run") is not run:
                 return original(runner, coro, **kwargs)
-            if not asyncio.iscoroutine(coro) or asyncio._get_running_loop() is not None:
+            if not asyncio.coroutines.iscoroutine(coro) or asyncio._get_running_loop() is not None:
                 return original(runner, coro, **kwargs)
             try:
                 self._hold(runner.get_loop())

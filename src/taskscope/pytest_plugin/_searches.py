@@ -86,7 +86,7 @@ class Searches:
 
     def loops(self) -> list[asyncio.AbstractEventLoop]:
         """The loops of asyncio's with a search that nobody has taken out."""
-        return [run for run in self._by_run if isinstance(run, asyncio.AbstractEventLoop)]
+        return [run for run in self._by_run if isinstance(run, asyncio.events.AbstractEventLoop)]
 
     def take(self, found: Found, kind: Kind) -> None:
         """Has the first search take a thing that looks for such. Where none does, it is left alone."""
