@@ -68,7 +68,7 @@ class Claiming:
     ) -> None:
         """Moves from `ids_of` to `taken` what walks of so many objects come to, and what the tasks found there hold."""
         owners = [owner for owner, _ in sources]
-        avoid = _ids_of_running()
+        avoid = self._avoided(sources)
         sources = sources + _held_by(owners, taken)
         while sources and ids_of:
             newly = first_reaching(sources, ids_of, avoid, self._traces, limit)
@@ -80,7 +80,7 @@ class Claiming:
     def things(self, found: list[Found]) -> Mapping[int, Taker]:
         traces_of = {each.key: [id(thing) for thing in each.things if not _is_anybodys(thing)] for each in found}
         sources = _with_named(self._sources()) if traces_of else []
-        taken: dict[int, Owner] = first_reaching(sources, traces_of, _ids_of_running())
+        taken: dict[int, Owner] = first_reaching(sources, traces_of, self._avoided(sources))
         return {key: owner.searches for key, owner in taken.items()}
 
     def _in_nurseries(self, tasks: list[AnyTask]) -> dict[AnyTask, Owner]:
@@ -98,6 +98,15 @@ class Claiming:
 
     def _traces(self, task: AnyTask) -> set[int]:
         return traces(task, self._instance)
+
+    def _avoided(self, sources: list[tuple[Owner, list[object]]]) -> set[int]:
+        """Where no walk goes on: at what runs now, and at the instance, by which every fixture of the test's class
+        would come to all that the test has there, and not only to what its code names.
+        """
+        ids = _ids_of_running()
+        if not any(start is self._instance for _, starts in sources for start in starts):
+            ids.add(id(self._instance))
+        return ids
 
     def _sources(self) -> list[tuple[Owner, list[object]]]:
         return [(owner, [*owner.starts(), *self._value(owner)]) for owner in self._owners]

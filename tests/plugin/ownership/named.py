@@ -358,6 +358,37 @@ NAMED = (
         """,
     ),
     Program(
+        "on_its_instance_and_ended",
+        """
+        class TestClass_NAME_TWIN:
+            @pytest.fixture(autouse=True)
+            async def NAME_TWIN(self):
+                yield
+                await self.stop()
+
+            async def stop(self):
+                await end(self.task)  # teardown
+
+            async def test_NAME_TWIN(self):
+                self.task = asyncio.create_task(forever())  # spawned here
+        """,
+        owner="test_NAME_leak",  # there the fixture's code does not name it any more
+    ),
+    Program(
+        "instance_as_value",
+        """
+        class TestClass_NAME_TWIN:
+            @pytest.fixture
+            async def NAME_TWIN(self):
+                yield self
+                for task in vars(self).get("tasks", ()):
+                    await end(task)  # teardown
+
+            async def test_NAME_TWIN(self, NAME_TWIN):
+                NAME_TWIN.tasks = [asyncio.create_task(forever())]  # spawned here
+        """,
+    ),
+    Program(
         "passed_to_mock_and_ended",
         """
         @pytest.fixture

@@ -140,4 +140,26 @@ OWN = (
         """,
         owner="test_NAME_leak",
     ),
+    Program(
+        "on_its_instance",
+        """
+        class TestClass_NAME_TWIN:
+            @pytest.fixture(autouse=True)
+            async def NAME_TWIN(self):
+                self.log = []
+                yield
+                self.log.clear()
+
+            @pytest.fixture(autouse=True)
+            def other_NAME_TWIN(self):
+                self.name = "name"
+                yield
+
+            async def test_NAME_TWIN(self):
+                self.task = asyncio.create_task(forever())  # spawned here
+                await asyncio.sleep(0)
+                await end(self.task)  # teardown
+        """,
+        owner="test_NAME_leak",
+    ),
 )
