@@ -60,11 +60,11 @@ def test_leak_for_which_no_test_fails_fails_the_run(workers: int, tmp_path: Path
     run = run_pytest(tmp_path, {"test_it.py": UNBLAMED}, *arguments, plugins=xdist, ini="taskscope = true")
     assert run.report is not None
     assert set(run.outcomes().values()) == {"passed"}
-    assert [(found["owner"], found["outcome"], found["phase"]) for found in run.report["findings"]] == [
-        ("fixture parametrised", "failed", "setup")
+    assert [(found["owner"], found["outcome"], found["nodeid"]) for found in run.report["findings"]] == [
+        ("fixture parametrised", "failed", "test_it.py::test_it[1]")
     ]
     assert run.code == 1
-    assert "No test has failed for 1 of these task" in run.output
+    assert "No test has failed for 1 of these tasks" in run.output
     assert "TaskLeakWarning" in run.output
 
 

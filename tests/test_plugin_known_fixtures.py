@@ -97,7 +97,7 @@ def known(settings: Settings) -> KnownFixture:
 
 
 def _set_up(known: KnownFixture, settings: Settings, during: Callable[[Owner], object]) -> tuple[Owner, object]:
-    owner = known.owner(settings, None)  # type: ignore[arg-type]
+    owner = known.owner(settings, None, None)  # type: ignore[arg-type]
     token = put_tag(owner)
     try:
         held = during(owner)
@@ -112,15 +112,15 @@ def test_the_owner_of_a_setup_that_has_nothing_stands_for_the_next_one(known: Kn
     assert owner.is_unknown()
     known.keep(owner)
     assert owner.values == []
-    assert known.owner(settings, None) is owner  # type: ignore[arg-type]
-    assert known.owner(settings, None) is not owner  # type: ignore[arg-type]
+    assert known.owner(settings, None, None) is owner  # type: ignore[arg-type]
+    assert known.owner(settings, None, None) is not owner  # type: ignore[arg-type]
 
 
 def test_it_does_not_where_other_settings_hold(known: KnownFixture, settings: Settings) -> None:
     owner, _ = _set_up(known, settings, lambda owner: None)
     known.keep(owner)
     others = Settings(DEFAULT_POLICY._replace(grace=0.0), "raise")
-    assert known.owner(others, None) is not owner  # type: ignore[arg-type]
+    assert known.owner(others, None, None) is not owner  # type: ignore[arg-type]
 
 
 def _in_a_nested_setup(owner: Owner) -> object:

@@ -20,7 +20,8 @@ class Finding:
         outcome: What became of it: `"failed"` (the test, or the run where no test could), `"warned"`, `"logged"`,
             `"told"` (in the summary only: the test is skipped, or `on_leak` says so), `"ignored"`, `"called"` (a
             function of the user's), `"expected"`, `"xfailed"`, or `"rerun"` (the test fails for it, and runs again).
-        nodeid: The test in whose setup, call or teardown it was found.
+        nodeid: The test in whose setup, call or teardown it was found. For a fixture that is torn down while another
+            test is set up, with the next parameter, the test that it was set up for.
         phase: Which of these it was: `"setup"`, `"call"`, `"teardown"`, or `"end"` of the session.
         report: The report, as `Report.to_dict` has it.
         text: The report as text.

@@ -31,8 +31,11 @@ class KnownFixture:
         # Who it was when it was torn down last, if nothing was ever its own.
         self._spare: Owner | None = None
 
-    def owner(self, settings: Settings, node: pytest.Item | pytest.Collector) -> Owner:
-        """Who it is from a setup on, for a test or a collection of tests."""
+    def owner(self, settings: Settings, node: pytest.Item | pytest.Collector, item: pytest.Item | None) -> Owner:
+        """Who it is from a setup on, for a test or a collection of tests.
+
+        item: the test that has asked for it.
+        """
         owner, self._spare = self._spare, None
         if owner is None or owner.settings is not settings:
             owner = Owner(self._name, "fixture", settings, self.function)
@@ -40,6 +43,7 @@ class KnownFixture:
             if self.wrapped is self.function:  # what others are tagged with, the contexts of their tasks lead to
                 owner.prepare(self._heir)
         owner.node = node
+        owner.set_up_for = item
         return owner
 
     def keep(self, owner: Owner) -> None:

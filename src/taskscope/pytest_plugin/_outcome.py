@@ -96,7 +96,7 @@ class Outcomes:
             run.replace_failure(_leaked(told.text(), own_failure))
         elif own_failure is not None and (text := told.text()):
             item.add_report_section(when, TITLE, text)
-        elif when == "setup":  # pytest tears a fixture down here that the next parameters make anew
+        elif when == "setup":
             self._tell_in_setup(item, told)
         else:
             told.raise_if_any()
@@ -156,9 +156,12 @@ class Outcomes:
             self._of_phase.append(finding)
             told.texts.append(finding.text)
         for owner, report in collected:
-            for finding in self._judged(owner, report, item.nodeid, when, run):
+            of, at = item, when
+            if when == "setup" and owner.set_up_for is not None:  # not for this test: see `_tell_in_setup`
+                of, at = owner.set_up_for, "teardown"
+            for finding in self._judged(owner, report, of.nodeid, at, run):
                 self._of_phase.append(finding)
-                self._act(finding, owner, report, item, when, told)
+                self._act(finding, owner, report, of, at, told)
         if run is not None and when == "call":
             told.texts += run.expected_but_absent()
         return told
@@ -197,7 +200,10 @@ class Outcomes:
             told.errors.append(error)
 
     def _tell_in_setup(self, item: pytest.Item, told: Told) -> None:
-        """The test that is set up has nothing to do with it, so it does not fail."""
+        """What a fixture has left that pytest tears down here, for the next parameters to make it anew.
+
+        The test that is set up has nothing to do with it, so it does not fail.
+        """
         text = told.text()
         if not text:
             return

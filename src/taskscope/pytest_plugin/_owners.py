@@ -46,6 +46,7 @@ class Owner:
         values: What it has made, and what is called when it is torn down: whatever these lead to is its own.
         function: A fixture's function: whatever that which it names leads to is its own, too.
         node: The test, or the collection of tests, that a fixture was set up for.
+        set_up_for: The first test that has asked for a fixture.
         case: A test case, whose methods and cleanups name things in the same way.
         is_judged: Whether it has been torn down. It can end nothing any more, and nobody's task is its.
         searches: For what it has beside tasks.
@@ -60,6 +61,7 @@ class Owner:
         self.values: list[object] = []
         self.function: object = None
         self.node: pytest.Item | pytest.Collector | None = None
+        self.set_up_for: pytest.Item | None = None
         self.case: unittest.TestCase | None = None
         self.is_judged = False
         self._value: object = None
@@ -158,7 +160,7 @@ class Owner:
     def forget(self) -> None:
         """Makes one that is unknown as it was before it had made anything."""
         self.values.clear()
-        self._value = self.node = None
+        self._value = self.node = self.set_up_for = None
         self.table_on(_asyncio).shadowed = None
 
     def is_searched_on(self, loop: asyncio.AbstractEventLoop) -> bool:

@@ -92,7 +92,7 @@ class Enforcement:
         settings = self._settings.of(node)
         if settings is None:
             return (yield)
-        owner = self._fixtures[fixturedef] = known.owner(settings, node)
+        owner = self._fixtures[fixturedef] = known.owner(settings, node, getattr(request, "_pyfuncitem", None))
         wrapped = known.wrapped
         if wrapped is function:
             owner.begin_search_outside()

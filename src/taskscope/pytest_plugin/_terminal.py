@@ -104,7 +104,7 @@ def _of_these(findings: list[Finding]) -> str:
     tasks, things = _tasks(findings), _things(findings)
     if tasks and things:
         return f"{tasks:,} of these tasks and {things:,} of the other things"
-    return counted(things, "of these thing") if things else counted(tasks, "of these task")
+    return f"{things:,} of these things" if things else f"{tasks:,} of these tasks"
 
 
 def _tasks(findings: Iterable[Finding]) -> int:
