@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
 
+import pytest
 from conftest import Run
+from pytest_mock import MockerFixture
 
 from taskscope import Report, TaskScope
 
@@ -66,3 +72,42 @@ def test_nobody_is_told_to_wait_in_a_function_of_asyncio(run_asyncio: Run) -> No
     (leak,) = report.leaks
     assert leak.spawn_site is not None and leak.spawn_site.function == "StreamReaderProtocol.connection_made"
     assert "to do end whatever has started it, and wait for it;" in words(report)
+
+
+async def starts_it() -> None:
+    coro = hang()
+    asyncio.create_task(coro)
+
+
+def with_wraps() -> Any:
+    return mock.patch("asyncio.create_task", wraps=asyncio.create_task)
+
+
+def with_side_effect() -> Any:
+    return mock.patch("asyncio.create_task", side_effect=asyncio.create_task)
+
+
+def with_signature() -> Any:
+    return mock.patch("asyncio.create_task", autospec=True, side_effect=asyncio.create_task)
+
+
+@contextmanager
+def with_spy() -> Iterator[None]:
+    patches = MockerFixture(mock.Mock())
+    try:
+        patches.spy(asyncio, "create_task")
+        yield
+    finally:
+        patches.stopall()
+
+
+@pytest.mark.parametrize("spied", [with_wraps, with_side_effect, with_signature, with_spy])
+def test_what_a_mock_calls_in_the_place_of_a_program_the_program_has_spawned(run_asyncio: Run, spied: Any) -> None:
+    async def main() -> Report:
+        async with TaskScope(grace=0, on_leak="ignore") as scope:
+            with spied():
+                await starts_it()
+        return scope.report
+
+    (leak,) = run_asyncio(main).leaks
+    assert leak.spawn_site is not None and leak.spawn_site.function == "starts_it"

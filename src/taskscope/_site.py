@@ -19,6 +19,10 @@ CHAIN_LIMIT = 16
 STACK_LIMIT = 64
 
 _LIBRARIES = frozenset({"asyncio", "anyio", "trio", "uvloop", "taskscope"})
+# What calls asyncio in the place of a program that a test spies on.
+_OF_MOCKS = frozenset({"unittest.mock", "mock.mock", "pytest_mock.plugin"})
+# Among the globals of the function that stands for a mock with the signature of what it is in the place of.
+_SPEC = "_checksig_"
 _PROGRAMS_OF_OURS = "taskscope._demo"
 
 _FACTORY_CALLERS = (CREATE_TASK, base_events.BaseEventLoop.create_task.__code__)
@@ -67,7 +71,9 @@ def _whose_file(frame: FrameType) -> int:
         return known
     module = frame.f_globals.get("__name__")
     package = module.partition(".")[0] if type(module) is str else ""
-    if package not in _LIBRARIES or str(module).startswith(_PROGRAMS_OF_OURS):
+    if (type(module) is str and module in _OF_MOCKS) or _SPEC in frame.f_globals:
+        found = _LIBRARYS
+    elif package not in _LIBRARIES or str(module).startswith(_PROGRAMS_OF_OURS):
         found = _USERS
     else:
         found = _OURS if package == "taskscope" else _LIBRARYS
