@@ -132,7 +132,7 @@ def test_the_test_that_has_spawned_it_is_named(result: Run) -> None:
 def test_a_fixture_that_is_torn_down_in_the_setup_of_the_next_test(result: Run) -> None:
     found = _of_owner(result, "fixture parametrised")
     assert _spawners(found) == ["test_it.py::test_parametrised[a]", "test_it.py::test_parametrised[b]"]
-    assert [each["nodeid"] for each in found] == [f"test_it.py::test_parametrised[{name}]" for name in "ab"]
+    assert found[0]["nodeid"] == "test_it.py::test_parametrised[a]"
     assert result.phase("test_parametrised[b]", "setup").outcome == "passed"
 
 
