@@ -19,8 +19,11 @@ CHAIN_LIMIT = 16
 STACK_LIMIT = 64
 
 _LIBRARIES = frozenset({"asyncio", "anyio", "trio", "uvloop", "taskscope"})
+MOCKS = frozenset({"unittest.mock", "mock.mock"})
+"""Where mocks come from: the standard library, or a package of its own that has the same."""
+
 # What calls asyncio in the place of a program that a test spies on.
-_OF_MOCKS = frozenset({"unittest.mock", "mock.mock", "pytest_mock.plugin"})
+_OF_MOCKS = MOCKS | {"pytest_mock.plugin"}
 # Among the globals of the function that stands for a mock with the signature of what it is in the place of.
 _SPEC = "_checksig_"
 _PROGRAMS_OF_OURS = "taskscope._demo"

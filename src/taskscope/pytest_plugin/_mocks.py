@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from taskscope._diagnosis.opaque import class_of, module_of
-
-# The second is the standard library's as a package of its own.
-_MODULES: Final = frozenset({"unittest.mock", "mock.mock"})
+from taskscope._diagnosis.opaque import class_of, is_named
+from taskscope._site import MOCKS
 
 _mro: Final = type.__dict__["__mro__"].__get__
-_name: Final = type.__dict__["__name__"].__get__
 _parts_of_tuple: Final[Callable[[Any], Iterator[object]]] = vars(tuple)["__iter__"]
 _parts_of_list: Final[Callable[[Any], Iterator[object]]] = vars(list)["__iter__"]
 
@@ -49,4 +46,4 @@ def attributes_of_mock(own: Mapping[str, Any], names: Iterable[str]) -> Iterator
 
 
 def _is_of_mocks(kind: type, name: str) -> bool:
-    return any(_name(base) == name and module_of(base) in _MODULES for base in _mro(kind))
+    return any(is_named(base, module, name) for base in _mro(kind) for module in MOCKS)

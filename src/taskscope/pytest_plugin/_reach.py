@@ -81,8 +81,6 @@ _SETS: Final = (set, frozenset)
 # Where a future that is written in Python keeps who waits for it.
 _CALLBACKS: Final = "_callbacks"
 
-_TASK_GROUP: Final = asyncio.taskgroups.TaskGroup  # bound here, for tests put others in its place
-
 # Where a task group keeps who has opened it.
 _PARENT_TASK: Final = "_parent_task"
 
@@ -229,7 +227,7 @@ def _way_through(kind: type[Any]) -> _Way | None:
         return _given_to_future
     if _is_nursery(kind):
         return _children_of_nursery
-    return _held_by_group if issubclass(kind, _TASK_GROUP) else gc.get_referents
+    return _held_by_group if issubclass(kind, asyncio.taskgroups.TaskGroup) else gc.get_referents
 
 
 def _held_by_function(function: Any) -> Iterable[object]:
